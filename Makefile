@@ -1,0 +1,29 @@
+# Everything runs in .venv, made from the constraints, which pin a set of packages known to work together.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: run test bench clean
+
+run: $(INSTALLED)  ## simulate 5,000 cells and run the pipeline on them
+	$(BIN)/python flows/run.py --dataset synthetic --samples 5000
+
+test: $(INSTALLED)  ## every check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+bench: $(INSTALLED)  ## this flow against the plain script, on the same simulated cells
+	$(BIN)/python -m tests.bench.against_script
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .store

@@ -1,0 +1,1 @@
+"""The flow, and the command line that runs it."""

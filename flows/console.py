@@ -1,0 +1,79 @@
+"""What the command line shows: progress on stderr, results on stdout."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from tasks.core.progress import Progress, listener
+from tasks.core.record import RECORD, RunRecord
+from tasks.core.results import COMPONENTS_PARQUET, EMBEDDINGS_CSV, EMBEDDINGS_PARQUET, VARIANCE_CSV
+from tasks.core.settings import Settings
+from tasks.core.store import Store
+
+_FIRST_COMPONENTS = 5
+_results = Console(soft_wrap=True, highlight=False, markup=False)
+_errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+def tell(line: str) -> None:
+    """Show a line of news."""
+    _errors.print(line)
+
+
+def complain(line: str) -> None:
+    """Show why the run ended without results."""
+    _errors.print(f"error: {line}")
+
+
+@contextmanager
+def progress() -> Iterator[None]:
+    """Show progress for each stage: a bar on a terminal, else a line a step."""
+    if not _errors.is_terminal:
+        token = listener.set(lambda step: tell(str(step)))
+        try:
+            yield
+        finally:
+            listener.reset(token)
+        return
+    columns = (TextColumn("{task.description:>14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, TextColumn("{task.fields[note]}"), console=_errors) as bars:
+        token = listener.set(_Bars(bars).show)
+        try:
+            yield
+        finally:
+            listener.reset(token)
+
+
+class _Bars:
+    def __init__(self, bars: Bars) -> None:
+        self.bars = bars
+        self.of_stage: dict[str, TaskID] = {}
+
+    def show(self, step: Progress) -> None:
+        if step.stage not in self.of_stage:
+            self.of_stage[step.stage] = self.bars.add_task(step.stage, total=step.total, note="")
+        bar = self.of_stage[step.stage]
+        self.bars.update(bar, completed=step.done, total=step.total, note=step.note)
+
+
+def summarize(settings: Settings, record: RunRecord) -> None:
+    """Print where the results are and the first lines of the variance table."""
+    read = record.read
+    lines = [f"{read['cells']:,} cells, {read['nonzeros']:,} counts"]
+    if record.dataset["simulated"]:
+        lines.append("the cells are simulated")
+    if record.dataset["ended_early"]:
+        lines.append(f"the dataset ended before the {settings.samples:,} cells asked for")
+    if read["empty_cells"]:
+        lines.append(f"{read['empty_cells']:,} cells have no counts and are kept as zeros")
+    if not record.svd["settled"]:
+        lines.append("not every component settled: see the residuals in run.json")
+    _results.print("; ".join(lines))
+    for name in (EMBEDDINGS_CSV, VARIANCE_CSV, EMBEDDINGS_PARQUET, COMPONENTS_PARQUET, RECORD):
+        _results.print(f"  {Store.at(settings.output).locate(name)}")
+    _results.print("pc,explained_variance_ratio")
+    for component in record.svd["components"][:_FIRST_COMPONENTS]:
+        _results.print(f"{component['pc']},{component['explained_variance_ratio']:.6f}")

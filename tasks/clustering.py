@@ -1,0 +1,15 @@
+"""Stage: cluster the embedded cells with K-means."""
+
+from prefect.client.schemas.objects import State
+
+from tasks.core import fit_kmeans
+from tasks.core.references import Clustering, Embedding, Model
+from tasks.core.settings import Settings
+from tasks.core.store import Store
+from tasks.stage import as_state, stage
+
+
+@stage(name="clustering")
+def cluster(partitions: list[Embedding], model: Model, settings: Settings) -> Clustering | State[Clustering]:
+    """Find the centres, pass by pass over the embedding, and label every cell."""
+    return as_state(fit_kmeans.fit_kmeans(Store.at(settings.store), partitions, model, settings))

@@ -1,0 +1,1 @@
+"""The pure part: numerics, formats, store and settings; works and is tested without Prefect."""

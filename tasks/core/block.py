@@ -1,0 +1,112 @@
+"""A block: some cells as compressed sparse rows, in memory and as an Arrow file.
+
+The file has one row a cell and two list columns, `genes` and `values`, so that any Arrow reader can open it; the
+lists' offsets are the row pointers of the matrix, their elements its columns and values.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import scipy.sparse as sp
+
+IntArray = npt.NDArray[np.integer[Any]]
+NumberArray = npt.NDArray[np.number[Any]]
+Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.floating[Any]]
+
+_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Sparse rows of `n` cells.
+
+    Attributes:
+        offsets: (n + 1,) row pointers, from 0.
+        genes: (nonzeros,) what each value belongs to: a token, or a column of the matrix.
+        values: (nonzeros,) counts, or normalized values.
+    """
+
+    offsets: IntArray
+    genes: IntArray
+    values: NumberArray
+
+    @property
+    def cells(self) -> int:
+        """Number of rows."""
+        return len(self.offsets) - 1
+
+    @property
+    def rows(self) -> IntArray:
+        """(nonzeros,) row of each value."""
+        return np.repeat(np.arange(self.cells, dtype=np.int32), np.diff(self.offsets))
+
+    def matrix(self, genes: int) -> Any:
+        """CSR matrix of shape (cells, genes), sharing memory where the types allow."""
+        indices = self.genes.astype(np.int32, copy=False)
+        offsets = self.offsets.astype(np.int32, copy=False)
+        return sp.csr_array((self.values, indices, offsets), shape=(self.cells, genes))
+
+    def to_arrow(self) -> memoryview:
+        """Encode as an Arrow IPC file, compressed with lz4, the genes in the fewest bytes that hold them."""
+        offsets = pa.array(self.offsets, pa.int32())
+        genes = pa.ListArray.from_arrays(offsets, pa.array(narrow(self.genes)))
+        values = pa.ListArray.from_arrays(offsets, pa.array(self.values))
+        return encode_table(pa.table({"genes": genes, "values": values}))
+
+    @classmethod
+    def from_arrow(cls, data: bytes) -> "Block":
+        """Decode what `to_arrow` wrote."""
+        table = decode_table(data)
+        genes, values = (list_column(table, name) for name in ("genes", "values"))
+        return cls(genes[0], genes[1], values[1])
+
+
+def narrow(numbers: IntArray) -> IntArray:
+    """Give non-negative integers as uint16 if they fit, else as uint32."""
+    fits = numbers.size == 0 or int(numbers.max()) <= np.iinfo(np.uint16).max
+    return numbers.astype(np.uint16 if fits else np.uint32, copy=False)
+
+
+def list_column(table: pa.Table, name: str) -> tuple[IntArray, Any]:
+    """Offsets from 0, and elements, of a list column without nulls."""
+    lists = one_chunk(table, name)
+    offsets = lists.offsets.to_numpy()
+    elements = lists.values.to_numpy(zero_copy_only=False)[offsets[0] : offsets[-1]]
+    return offsets - offsets[0], elements
+
+
+def one_chunk(table: pa.Table, name: str) -> Any:
+    """Give a column as one Arrow array."""
+    column = table.column(name).combine_chunks()
+    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+
+
+def encode_table(table: pa.Table) -> memoryview:
+    """Encode a table as an Arrow IPC file."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema, options=_OPTIONS) as writer:
+        writer.write_table(table.combine_chunks())
+    return memoryview(sink.getvalue())
+
+
+def decode_table(data: bytes) -> pa.Table:
+    """Decode what `encode_table` wrote."""
+    return pa.ipc.open_file(pa.BufferReader(data)).read_all()
+
+
+def encode_matrix(matrix: NumberArray) -> memoryview:
+    """Encode a dense (rows, columns) matrix as an Arrow IPC file with one fixed-size list column, `row`."""
+    flat = pa.array(np.ascontiguousarray(matrix).reshape(-1))
+    return encode_table(pa.table({"row": pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])}))
+
+
+def decode_matrix(data: bytes) -> npt.NDArray[Any]:
+    """Decode what `encode_matrix` wrote."""
+    rows = one_chunk(decode_table(data), "row")
+    matrix: npt.NDArray[Any] = rows.values.to_numpy().reshape(-1, rows.type.list_size)
+    return matrix

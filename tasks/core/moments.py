@@ -1,0 +1,59 @@
+"""First and second moments of each gene: all that is needed for the variances."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.core.block import Block, Float64Array, decode_table, encode_table
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over `n` cells, mergeable by addition.
+
+    Attributes:
+        cells: n.
+        sums: (genes,) sum of each gene's values.
+        squares: (genes,) sum of their squares.
+    """
+
+    cells: int
+    sums: Float64Array
+    squares: Float64Array
+
+    @classmethod
+    def of(cls, block: Block, genes: int) -> Self:
+        """Moments of one block."""
+        weights = block.values.astype(np.float64)
+        return cls(block.cells, _sum_by_gene(block, weights, genes), _sum_by_gene(block, weights**2, genes))
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(self.cells + other.cells, self.sums + other.sums, self.squares + other.squares)
+
+    @property
+    def means(self) -> Float64Array:
+        """(genes,) mean of each gene."""
+        return self.sums / self.cells
+
+    @property
+    def variances(self) -> Float64Array:
+        """(genes,) variance of each gene, divided by n as sklearn's TruncatedSVD does."""
+        return np.maximum(self.squares / self.cells - self.means**2, 0.0)
+
+    def to_arrow(self) -> memoryview:
+        """Encode as an Arrow IPC file."""
+        schema = pa.schema([("sums", pa.float64()), ("squares", pa.float64())], metadata={"cells": str(self.cells)})
+        return encode_table(pa.table([self.sums, self.squares], schema=schema))
+
+    @classmethod
+    def from_arrow(cls, data: bytes) -> Self:
+        """Decode what `to_arrow` wrote."""
+        table = decode_table(data)
+        sums, squares = (table.column(name).to_numpy() for name in ("sums", "squares"))
+        return cls(int((table.schema.metadata or {})[b"cells"]), sums, squares)
+
+
+def _sum_by_gene(block: Block, weights: Float64Array, genes: int) -> Float64Array:
+    return np.bincount(block.genes, weights=weights, minlength=genes).astype(np.float64, copy=False)

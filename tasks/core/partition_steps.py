@@ -1,0 +1,172 @@
+"""What is done to each partition by itself, from its key in the store to its result there."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.core import cells as cells_module
+from tasks.core import counts as counts_module
+from tasks.core import normalize as normalize_module
+from tasks.core.block import (
+    Block,
+    IntArray,
+    decode_matrix,
+    encode_matrix,
+    encode_table,
+)
+from tasks.core.moments import Moments
+from tasks.core.plan import column_of_token
+from tasks.core.references import (
+    Cells,
+    Counts,
+    Embedding,
+    GeneOrder,
+    Model,
+    Normalized,
+    Partition,
+    Vocabulary,
+)
+from tasks.core.source import stream_partition
+from tasks.core.store import ObjectRef, Outcome, StageKey, Store
+
+_EMBEDDING_VERSION = 1
+
+
+def land_cells(store: Store, partition: Partition, vocabulary: Vocabulary, block_cells: int) -> Outcome[Cells]:
+    """Stream a partition, check its cells and land them: later stages need the source no more."""
+    of_source = ("columns", "shard_name", "fingerprint", "start", "stop")
+    key = StageKey(
+        stage="streaming",
+        version=cells_module.VERSION,
+        inputs=partition.model_dump(include=set(of_source)) | {"genes": vocabulary.key, "block_cells": block_cells},
+    )
+
+    def make() -> Cells:
+        known = column_of_token(store, vocabulary) >= 0
+        blocks: list[ObjectRef] = []
+        metadata: list[pa.Table] = []
+        nonzeros = 0
+        for first_row, table in _rebatch(stream_partition(partition), block_cells):
+            block = cells_module.read_cells(table, known, partition.shard_name, first_row)
+            blocks.append(_put_block(store, key, len(blocks), block))
+            metadata.append(table.drop_columns([cells_module.GENES, cells_module.EXPRESSIONS]))
+            nonzeros += len(block.values)
+        described = store.put(f"{key.folder}/metadata.arrow", encode_table(pa.concat_tables(metadata)), partition.cells)
+        return Cells(key=key.digest, cells=partition.cells, nonzeros=nonzeros, metadata=described, blocks=tuple(blocks))
+
+    return store.answer(key, Cells, make)
+
+
+def build_counts(store: Store, cells: Cells, vocabulary: Vocabulary) -> Outcome[Counts]:
+    """Turn a partition's tokens into the columns of its counts matrix."""
+    key = StageKey(stage="matrix", version=counts_module.VERSION, inputs={"cells": cells.key, "genes": vocabulary.key})
+
+    def make() -> Counts:
+        columns = column_of_token(store, vocabulary)
+        refs: list[ObjectRef] = []
+        empty = repeated = nonzeros = 0
+        for tokens in _read_blocks(store, cells.blocks):
+            block, again = counts_module.build_counts(tokens, columns)
+            refs.append(_put_block(store, key, len(refs), block))
+            empty += int((np.diff(block.offsets) == 0).sum())
+            repeated += again
+            nonzeros += len(block.values)
+        return Counts(
+            key=key.digest,
+            cells=cells.cells,
+            nonzeros=nonzeros,
+            empty_cells=empty,
+            repeated_pairs=repeated,
+            blocks=tuple(refs),
+        )
+
+    return store.answer(key, Counts, make)
+
+
+def order_genes(store: Store, counts: Counts, genes: int) -> Outcome[GeneOrder]:
+    """Rank the genes by the number of cells of one partition, the first, that express them."""
+    key = StageKey(stage="gene_order", version=counts_module.VERSION, inputs={"counts": counts.key, "genes": genes})
+
+    def make() -> GeneOrder:
+        seen = np.zeros(genes, np.int64)
+        for block in _read_blocks(store, counts.blocks):
+            seen += np.bincount(block.genes, minlength=genes)
+        ranks = counts_module.order_by_popularity(seen)
+        ref = store.put(f"{key.folder}/ranks.arrow", encode_matrix(ranks[:, None]), genes)
+        return GeneOrder(key=key.digest, genes=genes, ranks=ref)
+
+    return store.answer(key, GeneOrder, make)
+
+
+def normalize(store: Store, counts: Counts, order: GeneOrder) -> Outcome[Normalized]:
+    """Normalize a partition's counts, its columns in the order given, and take the moments of its genes."""
+    key = StageKey(
+        stage="normalization",
+        version=normalize_module.VERSION,
+        inputs={"counts": counts.key, "order": order.key, "target_sum": normalize_module.TARGET_SUM},
+    )
+
+    def make() -> Normalized:
+        ranks = gene_ranks(store, order)
+        refs: list[ObjectRef] = []
+        moments = Moments(0, np.zeros(order.genes), np.zeros(order.genes))
+        for raw in _read_blocks(store, counts.blocks):
+            block = normalize_module.normalize(raw, ranks)
+            refs.append(_put_block(store, key, len(refs), block))
+            moments += Moments.of(block, order.genes)
+        described = store.put(f"{key.folder}/moments.arrow", moments.to_arrow(), order.genes)
+        return Normalized(
+            key=key.digest,
+            cells=counts.cells,
+            nonzeros=counts.nonzeros,
+            moments=described,
+            blocks=tuple(refs),
+        )
+
+    return store.answer(key, Normalized, make)
+
+
+def embed(store: Store, normalized: Normalized, order: GeneOrder, model: Model) -> Outcome[Embedding]:
+    """Project a partition's cells on the components: `Z = X V`, float32."""
+    key = StageKey(stage="embedding", version=_EMBEDDING_VERSION, inputs={"cells": normalized.key, "model": model.key})
+
+    def make() -> Embedding:
+        v_gk = decode_matrix(store.get(model.components)).astype(np.float32)
+        by_rank = np.empty_like(v_gk)
+        by_rank[gene_ranks(store, order)] = v_gk
+        blocks = _read_blocks(store, normalized.blocks)
+        z_nk = np.concatenate([block.matrix(order.genes) @ by_rank for block in blocks])
+        ref = store.put(f"{key.folder}/embedding.arrow", encode_matrix(z_nk), len(z_nk))
+        return Embedding(key=key.digest, cells=normalized.cells, table=ref)
+
+    return store.answer(key, Embedding, make)
+
+
+def gene_ranks(store: Store, order: GeneOrder) -> IntArray:
+    """(genes,) rank of each gene of the vocabulary."""
+    return decode_matrix(store.get(order.ranks))[:, 0].astype(np.int32)
+
+
+def _put_block(store: Store, key: StageKey, index: int, block: Block) -> ObjectRef:
+    return store.put(f"{key.folder}/{index:05}.arrow", block.to_arrow(), block.cells)
+
+
+def _read_blocks(store: Store, refs: Iterable[ObjectRef]) -> Iterator[Block]:
+    return (Block.from_arrow(store.get(ref)) for ref in refs)
+
+
+def _rebatch(tables: Iterable[tuple[int, pa.Table]], size: int) -> Iterator[tuple[int, pa.Table]]:
+    """Join and cut consecutive tables into tables of `size` rows, the last one shorter."""
+    waiting: list[pa.Table] = []
+    first_row = None
+    for row, table in tables:
+        first_row = row if first_row is None else first_row
+        waiting.append(table)
+        while sum(part.num_rows for part in waiting) >= size:
+            joined = pa.concat_tables(waiting)
+            yield first_row, joined.slice(0, size)
+            first_row, waiting = first_row + size, [joined.slice(size)]
+    rest = pa.concat_tables(waiting) if waiting else None
+    if rest is not None and rest.num_rows and first_row is not None:
+        yield first_row, rest

@@ -1,0 +1,197 @@
+"""From a dataset to the partitions that a run will read."""
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tasks.core import source
+from tasks.core.block import decode_table, encode_table
+from tasks.core.cells import EXPRESSIONS, GENES
+from tasks.core.errors import SettingsError, SourceError
+from tasks.core.references import Partition, Plan, Vocabulary
+from tasks.core.settings import ALL, Settings
+from tasks.core.source import Shard
+from tasks.core.store import Store
+from tasks.core.synthetic import write_dataset
+
+# Footers read at the same time; each is a few requests on the Hub.
+_FOOTERS_AHEAD = 8
+SYMBOL, ENSEMBL, TOKEN = "gene_symbol", "ensembl_id", "token_id"
+
+
+def make_plan(settings: Settings) -> Plan:
+    """Resolve a dataset and cut as many of its cells as asked for into partitions.
+
+    Args:
+        settings: of the run.
+
+    Raises:
+        SourceError: the dataset cannot be read or does not have the layout.
+        SettingsError: the settings ask for more than its matrix has.
+    """
+    dataset = locate_dataset(settings)
+    urls = source.shard_urls(dataset, settings.revision)
+    if not urls:
+        raise SourceError(f"'{dataset}' has no shards of cells")
+    commit = source.commit_of(urls[0])
+    shards = _shards_needed(urls, dataset, settings.samples)
+    columns, left_out = _metadata_columns(shards[0], dataset)
+    parts = [
+        part
+        for index, shard in enumerate(shards)
+        for part in _cut(shard, settings.partition_cells, _common(dataset, commit, columns, index, len(urls), shard))
+    ]
+    partitions = tuple(_first(parts, settings.samples))
+    cells = sum(part.cells for part in partitions)
+    vocabulary = store_vocabulary(Store.at(settings.store), source.read_genes(dataset, commit), dataset)
+    _check_against(settings, cells, vocabulary.genes)
+    return Plan(
+        dataset=dataset,
+        revision=commit or _digest(shard.fingerprint for shard in shards),
+        vocabulary=vocabulary,
+        columns=columns,
+        left_out=left_out,
+        partitions=partitions,
+        cells=cells,
+        exhausted=settings.samples != ALL and cells < settings.samples,
+    )
+
+
+def locate_dataset(settings: Settings) -> str:
+    """Hugging Face id or folder of the cells; simulated ones are written first, where they are not there yet.
+
+    Raises:
+        SettingsError: simulated cells are asked for without end, or for a store that is not a local folder.
+    """
+    if not settings.is_synthetic:
+        return settings.dataset
+    if settings.samples == ALL:
+        raise SettingsError("--samples all: simulated cells have no end; say how many")
+    store = Store.at(settings.store)
+    if not store.is_local:
+        raise SettingsError(f"--store {settings.store}: simulated cells are written to a local store only")
+    folder = Path(store.root) / "synthetic" / f"seed-{settings.seed}"
+    return str(write_dataset(folder, settings.samples, settings.seed))
+
+
+def store_vocabulary(store: Store, genes: pa.Table, dataset: str) -> Vocabulary:
+    """Check a gene vocabulary and put it in the store.
+
+    Raises:
+        SourceError: a column is missing, or tokens or ids are missing or repeated.
+    """
+    missing = [name for name in (SYMBOL, ENSEMBL, TOKEN) if name not in genes.column_names]
+    if missing:
+        raise SourceError(f"the gene vocabulary of '{dataset}' has no column {', '.join(map(repr, missing))}")
+    for name in (ENSEMBL, TOKEN):
+        column = genes.column(name)
+        if column.null_count or len(column.unique()) != len(column):
+            raise SourceError(f"the gene vocabulary of '{dataset}' has a null or repeated '{name}'")
+    data = encode_table(genes.select([SYMBOL, ENSEMBL, TOKEN]))
+    key = hashlib.sha256(data).hexdigest()[:32]
+    return Vocabulary(key=key, genes=genes.num_rows, table=store.put(f"vocabulary/{key}.arrow", data, genes.num_rows))
+
+
+def column_of_token(store: Store, vocabulary: Vocabulary) -> npt.NDArray[np.int32]:
+    """For each token from 0 on, the matrix column of its gene, or -1 where it names none."""
+    tokens = decode_table(store.get(vocabulary.table)).column(TOKEN).to_numpy()
+    columns = np.full(int(tokens.max()) + 1, -1, np.int32)
+    columns[tokens] = np.arange(len(tokens), dtype=np.int32)
+    return columns
+
+
+def _shards_needed(urls: tuple[str, ...], dataset: str, samples: int | Literal["all"]) -> list[Shard]:
+    shards: list[Shard] = []
+    remaining = iter(urls)
+    with ThreadPoolExecutor(_FOOTERS_AHEAD) as pool:
+        while batch := list(islice(remaining, _FOOTERS_AHEAD)):
+            shards += pool.map(lambda url: source.read_shard(url, dataset), batch)
+            if samples != ALL and sum(sum(shard.group_rows) for shard in shards) >= samples:
+                break
+    return shards
+
+
+def _metadata_columns(shard: Shard, dataset: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    missing = [name for name in (GENES, EXPRESSIONS) if name not in shard.schema.names]
+    if missing:
+        raise SourceError(
+            f"'{dataset}' has no column {', '.join(map(repr, missing))}; it has {', '.join(shard.schema.names)}"
+        )
+    fields = [field for field in shard.schema if field.name not in (GENES, EXPRESSIONS)]
+    left_out = {field.name: f"type {field.type}" for field in fields if not _fits_a_table(field.type)}
+    kept = tuple(field.name for field in fields if field.name not in left_out)
+    taken = [name for name in kept if name == "cluster" or (name[:2] == "pc" and name[2:].isdigit())]
+    if taken:
+        raise SourceError(f"'{dataset}' has columns {', '.join(taken)}, the names of the results' own columns")
+    return kept, left_out
+
+
+def _fits_a_table(kind: pa.DataType) -> bool:
+    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _common(
+    dataset: str, commit: str | None, columns: tuple[str, ...], index: int, shards: int, shard: Shard
+) -> dict[str, object]:
+    return {
+        "dataset": dataset,
+        "revision": commit,
+        "columns": (GENES, EXPRESSIONS, *columns),
+        "shard": index,
+        "shards": shards,
+        "shard_name": shard.name,
+        "fingerprint": shard.fingerprint,
+    }
+
+
+def _cut(shard: Shard, partition_cells: int, common: dict[str, object]) -> Iterator[Partition]:
+    """Cut a shard on a fixed grid, at whole row groups where they are smaller than a partition."""
+    start = group = group_row = 0
+    rows = 0
+    for index, size in enumerate(shard.group_rows):
+        if rows and rows + size > partition_cells:
+            yield _partition(common, group, group_row, start, start + rows)
+            start, group, group_row, rows = start + rows, index, start + rows, 0
+        rows += size
+        while rows > partition_cells:
+            yield _partition(common, group, group_row, start, start + partition_cells)
+            start, rows = start + partition_cells, rows - partition_cells
+    if rows:
+        yield _partition(common, group, group_row, start, start + rows)
+
+
+def _partition(common: dict[str, object], group: int, group_row: int, start: int, stop: int) -> Partition:
+    return Partition.model_validate(
+        common | {"first_group": group, "first_group_row": group_row, "start": start, "stop": stop}
+    )
+
+
+def _first(parts: list[Partition], samples: int | Literal["all"]) -> Iterator[Partition]:
+    left = sum(part.cells for part in parts) if samples == ALL else samples
+    for part in parts:
+        if left <= 0:
+            return
+        yield part.model_copy(update={"stop": min(part.stop, part.start + left)})
+        left -= part.cells
+
+
+def _check_against(settings: Settings, cells: int, genes: int) -> None:
+    limit = min(cells, genes)
+    if settings.pca_dim >= limit:
+        raise SettingsError(
+            f"--pca_dim {settings.pca_dim}: a matrix of {cells:,} cells and {genes:,} genes allows at most "
+            f"{limit - 1:,} components"
+        )
+    if settings.clusters > cells:
+        raise SettingsError(f"--clusters {settings.clusters}: there are only {cells:,} cells")
+
+
+def _digest(parts: Iterator[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]

@@ -1,0 +1,178 @@
+"""The record of a run, `run.json`: what was asked for, what was read, what it cost and what came out."""
+
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from time import perf_counter
+from typing import Any
+
+from tasks.core.references import Cells, Clustering, Counts, Model, Output, Plan
+from tasks.core.settings import Settings
+from tasks.core.store import Reference, Store
+
+RECORD = "run.json"
+# The packages whose code decides the numbers, and the one that runs the stages.
+_PACKAGES = ("numpy", "scipy", "scikit-learn", "pyarrow", "polars", "datasets", "prefect")
+
+
+class StageCost(Reference):
+    """What a stage of a run cost.
+
+    Attributes:
+        seconds: wall time from its first step to its last.
+        cells_per_second: the run's cells over that time.
+        peak_memory_bytes: most memory resident in this process during the stage.
+        made: steps done in this run.
+        cached: steps whose results an earlier run had left.
+    """
+
+    stage: str
+    seconds: float
+    cells_per_second: float
+    peak_memory_bytes: int
+    made: int
+    cached: int
+
+
+class RunRecord(Reference):
+    """All that is known of a finished run."""
+
+    settings: dict[str, Any]
+    dataset: dict[str, Any]
+    versions: dict[str, str]
+    read: dict[str, int]
+    skipped: dict[str, str]
+    svd: dict[str, Any]
+    clustering: dict[str, Any]
+    stages: tuple[StageCost, ...]
+    outputs: tuple[Output, ...]
+
+
+@dataclass
+class Costs:
+    """Measures the stages of a run as they pass."""
+
+    stages: list[StageCost] = field(default_factory=list)
+    cells: int = 0
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator["Steps"]:
+        """Measure one stage; the block counts its steps."""
+        _reset_peak_memory()
+        steps, began = Steps(), perf_counter()
+        yield steps
+        seconds = perf_counter() - began
+        self.stages.append(
+            StageCost(
+                stage=stage,
+                seconds=round(seconds, 3),
+                cells_per_second=round(self.cells / seconds, 1),
+                peak_memory_bytes=_peak_memory(),
+                made=steps.made,
+                cached=steps.cached,
+            )
+        )
+
+
+@dataclass
+class Steps:
+    """Steps of a stage so far."""
+
+    made: int = 0
+    cached: int = 0
+
+    def count(self, *, cached: bool) -> None:
+        """Count a step as done in this run or found from an earlier one."""
+        if cached:
+            self.cached += 1
+        else:
+            self.made += 1
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the stages of a run returned."""
+
+    plan: Plan
+    cells: list[Cells]
+    counts: list[Counts]
+    model: Model
+    clustering: Clustering
+    outputs: tuple[Output, ...]
+
+
+def make_record(settings: Settings, found: Findings, costs: Costs) -> RunRecord:
+    """Put together what `run.json` says."""
+    return RunRecord(
+        settings=settings.model_dump(mode="json"),
+        dataset=_describe_dataset(settings, found.plan),
+        versions={"python": python_version()} | {name: version(name) for name in _PACKAGES},
+        read={
+            "cells": found.plan.cells,
+            "nonzeros": sum(part.nonzeros for part in found.counts),
+            "partitions": len(found.plan.partitions),
+            "genes": found.plan.vocabulary.genes,
+            "empty_cells": sum(part.empty_cells for part in found.counts),
+            "repeated_pairs_summed": sum(part.repeated_pairs for part in found.counts),
+        },
+        skipped={f"column {name}": reason for name, reason in found.plan.left_out.items()},
+        svd=_describe_model(found.model),
+        clustering=found.clustering.model_dump(include={"sizes", "inertia", "passes", "settled"}),
+        stages=tuple(costs.stages),
+        outputs=found.outputs,
+    )
+
+
+def write_record(output: Store, record: RunRecord) -> None:
+    """Write `run.json`, after all other results."""
+    output.put(RECORD, record.model_dump_json(indent=2).encode())
+
+
+def _describe_dataset(settings: Settings, plan: Plan) -> dict[str, Any]:
+    return {
+        "name": settings.dataset,
+        "revision": plan.revision,
+        "simulated": settings.is_synthetic,
+        "cells_asked_for": settings.samples,
+        "cells_read": plan.cells,
+        "ended_early": plan.exhausted,
+    }
+
+
+def _describe_model(model: Model) -> dict[str, Any]:
+    per_component = zip(model.singular_values, model.residuals, model.explained_variance_ratio, strict=True)
+    return {
+        "passes": model.passes,
+        "settled": model.settled,
+        "components": [
+            {
+                "pc": f"pc{at}",
+                "singular_value": value,
+                "residual": residual,
+                "explained_variance_ratio": ratio,
+            }
+            for at, (value, residual, ratio) in enumerate(per_component, 1)
+        ],
+    }
+
+
+def _reset_peak_memory() -> None:
+    # Linux lets a process reset its own high-water mark; elsewhere the mark is that of the process so far.
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _peak_memory() -> int:
+    try:
+        status = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024

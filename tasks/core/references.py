@@ -1,0 +1,153 @@
+"""What the stages hand to each other: small immutable values that say where data lie, never the data."""
+
+from tasks.core.store import ObjectRef, Reference
+
+
+class Vocabulary(Reference):
+    """Genes of a dataset: an object with `gene_symbol`, `ensembl_id` and `token_id`, a row a matrix column."""
+
+    key: str
+    genes: int
+    table: ObjectRef
+
+
+class Partition(Reference):
+    """Consecutive rows of one shard: the unit of work, retry and reuse.
+
+    Attributes:
+        dataset: Hugging Face id or folder.
+        revision: commit on the Hub; None for a folder.
+        shard: index of the shard, of `shards`.
+        shard_name: its path in the dataset, for messages.
+        fingerprint: changes when the shard does.
+        first_group: first row group that holds rows of the partition.
+        first_group_row: row of the shard at which that row group begins.
+        start: first row, in the shard.
+        stop: row after the last.
+    """
+
+    dataset: str
+    revision: str | None
+    columns: tuple[str, ...]
+    shard: int
+    shards: int
+    shard_name: str
+    fingerprint: str
+    first_group: int
+    first_group_row: int
+    start: int
+    stop: int
+
+    @property
+    def cells(self) -> int:
+        """Number of rows."""
+        return self.stop - self.start
+
+
+class Plan(Reference):
+    """What a run will read.
+
+    Attributes:
+        revision: commit on the Hub, or a digest of the folder's shards.
+        columns: the cells' metadata columns.
+        left_out: columns that no table of cells can hold, with the reason.
+        exhausted: whether the dataset ended before as many cells as asked for.
+    """
+
+    dataset: str
+    revision: str
+    vocabulary: Vocabulary
+    columns: tuple[str, ...]
+    left_out: dict[str, str]
+    partitions: tuple[Partition, ...]
+    cells: int
+    exhausted: bool
+
+
+class Cells(Reference):
+    """A partition as it was streamed: blocks of tokens and counts, and the cells' metadata."""
+
+    key: str
+    cells: int
+    nonzeros: int
+    metadata: ObjectRef
+    blocks: tuple[ObjectRef, ...]
+
+
+class Counts(Reference):
+    """A partition's counts matrix, in blocks, and how many cells of it have no counts."""
+
+    key: str
+    cells: int
+    nonzeros: int
+    empty_cells: int
+    repeated_pairs: int
+    blocks: tuple[ObjectRef, ...]
+
+
+class GeneOrder(Reference):
+    """Rank of each gene by popularity: the columns of the normalized matrix."""
+
+    key: str
+    genes: int
+    ranks: ObjectRef
+
+
+class Normalized(Reference):
+    """A partition's normalized matrix, in blocks, and the moments of its genes."""
+
+    key: str
+    cells: int
+    nonzeros: int
+    moments: ObjectRef
+    blocks: tuple[ObjectRef, ...]
+
+
+class Model(Reference):
+    """Truncated SVD of all partitions.
+
+    Attributes:
+        components: object with the (genes, k) singular vectors, in the vocabulary's order.
+        singular_values: (k,) descending.
+        residuals: (k,) `||X^T X v - s^2 v|| / s^2`.
+        variances: (k,) variance of each column of the embedding.
+        explained_variance_ratio: (k,) the same over the summed variance of all genes.
+        settled: whether every residual is within the tolerance.
+    """
+
+    key: str
+    components: ObjectRef
+    singular_values: tuple[float, ...]
+    residuals: tuple[float, ...]
+    variances: tuple[float, ...]
+    explained_variance_ratio: tuple[float, ...]
+    passes: int
+    settled: bool
+
+
+class Embedding(Reference):
+    """A partition's cells in the components: one object of shape (cells, k)."""
+
+    key: str
+    cells: int
+    table: ObjectRef
+
+
+class Clustering(Reference):
+    """Cluster centres, and each partition's labels."""
+
+    key: str
+    centres: ObjectRef
+    labels: tuple[ObjectRef, ...]
+    sizes: tuple[int, ...]
+    inertia: float
+    passes: int
+    settled: bool
+
+
+class Output(Reference):
+    """One file of the results."""
+
+    name: str
+    size: int
+    sha256: str

@@ -1,0 +1,116 @@
+"""The files that a run leaves: `embeddings.csv`, `pca_variance.csv`, and the same and more as Parquet."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.core.block import decode_matrix, decode_table
+from tasks.core.errors import StoreError, first_line
+from tasks.core.plan import ENSEMBL, SYMBOL
+from tasks.core.references import Cells, Clustering, Embedding, Model, Output, Vocabulary
+from tasks.core.store import Store
+
+EMBEDDINGS_CSV, EMBEDDINGS_PARQUET = "embeddings.csv", "embeddings.parquet"
+VARIANCE_CSV, COMPONENTS_PARQUET = "pca_variance.csv", "components.parquet"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the tables are made of; partitions in stream order."""
+
+    vocabulary: Vocabulary
+    cells: Sequence[Cells]
+    embeddings: Sequence[Embedding]
+    model: Model
+    clustering: Clustering
+
+    @property
+    def component_names(self) -> list[str]:
+        """`pc1`, `pc2`, ..."""
+        return [f"pc{number}" for number in range(1, len(self.model.singular_values) + 1)]
+
+
+def export(store: Store, output: Store, results: Results) -> tuple[Output, ...]:
+    """Write the tables beside each other, all of them or none.
+
+    Raises:
+        StoreError: the output cannot be written.
+    """
+    with _scratch(output) as folder:
+        _write_embeddings(store, results, folder)
+        variance_table(results).write_csv(folder / VARIANCE_CSV)
+        _write_components(store, results, folder)
+        outputs = tuple(_describe(path) for path in sorted(folder.iterdir()))
+        for made in outputs:
+            output.put_file(folder / made.name, made.name)
+        return outputs
+
+
+def variance_table(results: Results) -> pl.DataFrame:
+    """Share of the variance of all genes that each component explains."""
+    return pl.DataFrame(
+        {"pc": results.component_names, "explained_variance_ratio": results.model.explained_variance_ratio}
+    )
+
+
+def cell_tables(store: Store, results: Results) -> Iterator[pa.Table]:
+    """One table a partition: the cells' metadata, their embedding (float32) and their cluster."""
+    for cells, embedding, labels in zip(results.cells, results.embeddings, results.clustering.labels, strict=True):
+        table = decode_table(store.get(cells.metadata))
+        z_nk = decode_matrix(store.get(embedding.table))
+        for name, column in zip(results.component_names, z_nk.T, strict=True):
+            table = table.append_column(name, pa.array(np.ascontiguousarray(column)))
+        labels_n = decode_matrix(store.get(labels))[:, 0].astype(np.int32)
+        yield table.append_column("cluster", pa.array(labels_n))
+
+
+def _write_embeddings(store: Store, results: Results, folder: Path) -> None:
+    writer = None
+    with (folder / EMBEDDINGS_CSV).open("wb") as csv:
+        for table in cell_tables(store, results):
+            if writer is None:
+                writer = pq.ParquetWriter(folder / EMBEDDINGS_PARQUET, table.schema)
+                pl.DataFrame(table.schema.empty_table()).write_csv(csv)
+            writer.write_table(table)
+            pl.DataFrame(table).write_csv(csv, include_header=False)
+    if writer is not None:
+        writer.close()
+
+
+def _write_components(store: Store, results: Results, folder: Path) -> None:
+    genes = decode_table(store.get(results.vocabulary.table)).select([ENSEMBL, SYMBOL])
+    v_gk = decode_matrix(store.get(results.model.components))
+    for name, column in zip(results.component_names, v_gk.T, strict=True):
+        genes = genes.append_column(name, pa.array(np.ascontiguousarray(column)))
+    pq.write_table(genes, folder / COMPONENTS_PARQUET)
+
+
+def _describe(path: Path) -> Output:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Output(name=path.name, size=path.stat().st_size, sha256=digest)
+
+
+@contextmanager
+def _scratch(output: Store) -> Iterator[Path]:
+    # Beside the results where they are local, so that moving a file there is one rename.
+    if output.is_local:
+        Path(output.root).mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".results-", dir=output.root if output.is_local else None))
+    try:
+        yield folder
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"cannot write to {output.url}: {error.strerror or first_line(error)}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

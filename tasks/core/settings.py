@@ -1,0 +1,99 @@
+"""The settings of a run: the one place where each is named, described, bounded and given its default.
+
+The command line, environment variables, settings files and the flow's parameters are all made from `Settings`.
+"""
+
+import os
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+SYNTHETIC = "synthetic"
+ALL: Literal["all"] = "all"
+
+
+def available_cores() -> int:
+    """Cores this process may run on, which in a container are fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _without_credentials(url: str) -> str:
+    if _has_credentials(url):
+        raise ValueError("credentials do not belong in a URL: give them in the environment")
+    return url
+
+
+def _has_credentials(url: object) -> bool:
+    return "@" in urlsplit(str(url)).netloc
+
+
+Url = Annotated[str, Field(min_length=1), AfterValidator(_without_credentials)]
+
+
+class Settings(BaseModel):
+    """What to read, what to compute and where to leave it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+
+    dataset: Url = Field("tahoebio/Tahoe-100M")
+    """Hugging Face id, a local folder of the same layout, or 'synthetic' for simulated cells."""
+    samples: Annotated[int, Field(gt=0)] | Literal["all"] = Field(20_000)
+    """Cells to stream, from the first on; 'all' for every cell."""
+    pca_dim: int = Field(50, ge=1, le=1000)
+    """Components of the truncated SVD."""
+    clusters: int = Field(10, ge=1, le=65_535)
+    """K-means clusters."""
+    revision: str | None = Field(None, min_length=1)
+    """Revision on the Hub: a branch, tag or commit; resolved to a commit and recorded."""
+    store: Url = Field(".store")
+    """Where intermediates live: a path or s3://bucket/prefix."""
+    output: Url = Field(".")
+    """Where results go: a path or s3://bucket/prefix."""
+    seed: int = Field(42, ge=0, lt=2**32)
+    """One seed for the whole run."""
+    svd_tolerance: float = Field(5e-4, gt=0, lt=1)
+    """Largest relative residual of a component at which the SVD stops."""
+    svd_max_passes: int = Field(50, ge=2, le=200)
+    """Passes over the data after which the SVD stops in any case."""
+    partition_cells: int = Field(10_000, ge=1, le=1_000_000)
+    """Cells in a partition, the unit of work, retry and reuse."""
+    block_cells: int = Field(2_000, ge=1, le=20_000)
+    """Cells in a block, the most that a worker holds in memory at once."""
+    workers: int | None = Field(None, ge=1, le=1024)
+    """Threads that work at the same time; by default as many as there are cores."""
+
+    @property
+    def threads(self) -> int:
+        """Workers asked for, or as many as there are cores where the run is."""
+        return self.workers or available_cores()
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the cells are to be simulated."""
+        return self.dataset == SYNTHETIC
+
+
+def explain(error: ValidationError) -> str:
+    """Say in one line which settings were refused, with the values seen and the bounds."""
+    return "; ".join(_explain_one(str(problem["loc"][0]), problem) for problem in _one_per_setting(error))
+
+
+def _one_per_setting(error: ValidationError) -> list[dict[str, Any]]:
+    # A setting of two types (samples) is refused once for each: the first says the bound.
+    first: dict[Any, dict[str, Any]] = {}
+    for problem in error.errors(include_url=False):
+        first.setdefault((problem["loc"] or ("settings",))[0], dict(problem))
+    return [problem | {"loc": (name,)} for name, problem in first.items()]
+
+
+def _explain_one(name: str, problem: dict[str, Any]) -> str:
+    if problem["type"] == "extra_forbidden":
+        return f"there is no setting '{name}'; --help lists them"
+    meaning = Settings.model_fields[name].description if name in Settings.model_fields else None
+    hint = f" ({meaning.rstrip('.')})" if meaning else ""
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    value = "(not shown)" if _has_credentials(problem["input"]) else problem["input"]
+    return f"--{name} {value}: {message[0].lower()}{message[1:]}{hint}"

@@ -1,0 +1,21 @@
+"""Stage: write the results."""
+
+from tasks.core import results
+from tasks.core.references import Cells, Clustering, Embedding, Model, Output, Vocabulary
+from tasks.core.settings import Settings
+from tasks.core.store import Store
+from tasks.stage import stage
+
+
+@stage(name="export")
+def export(
+    vocabulary: Vocabulary,
+    cells: list[Cells],
+    embeddings: list[Embedding],
+    model: Model,
+    clustering: Clustering,
+    settings: Settings,
+) -> tuple[Output, ...]:
+    """Write the tables of cells, variance and components to the output."""
+    made_of = results.Results(vocabulary, cells, embeddings, model, clustering)
+    return results.export(Store.at(settings.store), Store.at(settings.output), made_of)

@@ -1,0 +1,52 @@
+"""How a core function becomes a Prefect task: the one place for caching, retries and states.
+
+The store is the cache. Prefect's own result cache would pickle, and would count a lost file as cached; so it is off,
+and a stage whose result the store holds ends in a state of its own name, Cached, that the UI shows.
+"""
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Completed
+from prefect.tasks import exponential_backoff
+
+from tasks.core.errors import UnreachableError
+from tasks.core.store import Outcome, Reference
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S", bound=Reference)
+
+CACHED = "Cached"
+
+
+def stage(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a task of a function that reads and writes the store alone."""
+    return task(name=name, cache_policy=NO_CACHE, persist_result=False, **options)
+
+
+def networked(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a task of a function that reads over a network as well: tried again while it cannot be reached."""
+    return stage(
+        name,
+        retries=3,
+        retry_delay_seconds=exponential_backoff(backoff_factor=2),
+        retry_jitter_factor=0.5,
+        retry_condition_fn=_is_passing,
+        **options,
+    )
+
+
+async def _is_passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    # Bad data and bad settings do not get better by themselves.
+    return isinstance(await state.aresult(raise_on_failure=False), UnreachableError)
+
+
+def as_state(outcome: Outcome[S]) -> S | State[S]:
+    """Give a stage's result as Prefect is to see it: plain if made now, in a state named Cached if found."""
+    if not outcome.cached:
+        return outcome.result
+    return Completed(name=CACHED, message="found in the store", data=outcome.result)

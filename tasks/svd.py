@@ -1,0 +1,22 @@
+"""Stages: fit the truncated SVD of all partitions, and embed each partition in its components."""
+
+from prefect.client.schemas.objects import State
+
+from tasks.core import fit_svd as core
+from tasks.core import partition_steps
+from tasks.core.references import Embedding, GeneOrder, Model, Normalized
+from tasks.core.settings import Settings
+from tasks.core.store import Store
+from tasks.stage import as_state, stage
+
+
+@stage(name="svd")
+def fit_svd(partitions: list[Normalized], order: GeneOrder, settings: Settings) -> Model | State[Model]:
+    """Fit the leading components, pass by pass over the blocks."""
+    return as_state(core.fit_svd(Store.at(settings.store), partitions, order, settings))
+
+
+@stage(name="embedding")
+def embed(partition: Normalized, order: GeneOrder, model: Model, settings: Settings) -> Embedding | State[Embedding]:
+    """Project the cells of one partition on the components."""
+    return as_state(partition_steps.embed(Store.at(settings.store), partition, order, model))

@@ -1,0 +1,38 @@
+"""What tests share: real cells where they are at hand, a Prefect server for those that need one."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.small_dataset import write_random_dataset
+
+REAL_CELLS = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(params=["mixology", "mixology-thin"])
+def real_dataset(request: pytest.FixtureRequest) -> Path:
+    """Real cells of five lines in Tahoe's layout."""
+    return real_cells(request.param)
+
+
+def real_cells(name: str) -> Path:
+    folder = REAL_CELLS / name
+    if not folder.is_dir():
+        pytest.skip(f"real cells are not at hand: no folder {folder.relative_to(REAL_CELLS.parents[1])}")
+    return folder
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Sixty random cells of forty genes, in two shards of three row groups each."""
+    return write_random_dataset(tmp_path / "dataset")
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """A Prefect server for the tests of the flow, with a database of its own."""
+    from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415  (slow, and most tests need none)
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield

@@ -1,0 +1,54 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tasks.core.fold import in_order
+
+
+def test_results_come_in_order_whoever_finishes_first() -> None:
+    def slow_if_even(number: int) -> int:
+        time.sleep(0.01 * (number % 2 == 0))
+        return number
+
+    with ThreadPoolExecutor(4) as executor:
+        assert list(in_order(executor, slow_if_even, range(20), ahead=5)) == list(range(20))
+
+
+def test_no_more_than_so_many_are_under_way_or_waiting() -> None:
+    waiting, most, lock = 0, 0, threading.Lock()
+
+    def enter(number: int) -> int:
+        nonlocal waiting, most
+        with lock:
+            waiting += 1
+            most = max(most, waiting)
+        return number
+
+    with ThreadPoolExecutor(8) as executor:
+        for _ in in_order(executor, enter, range(50), ahead=3):
+            time.sleep(0.001)
+            with lock:
+                waiting -= 1
+    assert most <= 3
+
+
+def test_an_error_comes_at_its_turn_and_stops_the_rest() -> None:
+    begun = []
+
+    def fail_at_two(number: int) -> int:
+        begun.append(number)
+        if number == 2:
+            raise ZeroDivisionError
+        return number
+
+    seen: list[int] = []
+    with ThreadPoolExecutor(1) as executor, pytest.raises(ZeroDivisionError):
+        seen.extend(in_order(executor, fail_at_two, range(100), ahead=2))
+    assert begun[-1] < 10
+
+
+def test_ahead_must_be_positive() -> None:
+    with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="ahead=0"):
+        list(in_order(executor, str, [1], ahead=0))
