@@ -3,7 +3,6 @@
 import argparse
 import inspect
 import os
-import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,11 +69,11 @@ class CommandLine(Settings, BaseSettings):
 CommandLine.__doc__ = inspect.cleandoc(CommandLine.__doc__ or "")
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run the flow as the command line says; give the exit code."""
-    debug = "--debug" in sys.argv
+    debug = "--debug" in arguments
     try:
-        return _run(read_settings(sys.argv[1:]), debug=debug)
+        return _run(read_settings(arguments), debug=debug)
     except TahoeFlowError as error:
         if debug:
             raise

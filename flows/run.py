@@ -10,4 +10,4 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from flows.command_line import main  # noqa: E402  (the path must be set first)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -19,6 +19,7 @@ from tasks.core.references import Partition, Plan, Vocabulary
 from tasks.core.settings import ALL, Settings
 from tasks.core.source import Shard
 from tasks.core.store import Store
+from tasks.core.synthetic import VERSION as SIMULATION
 from tasks.core.synthetic import write_dataset
 
 # Footers read at the same time; each is a few requests on the Hub.
@@ -77,7 +78,7 @@ def locate_dataset(settings: Settings) -> str:
     store = Store.at(settings.store)
     if not store.is_local:
         raise SettingsError(f"--store {settings.store}: simulated cells are written to a local store only")
-    folder = Path(store.root) / "synthetic" / f"seed-{settings.seed}"
+    folder = Path(store.root) / "synthetic" / f"version-{SIMULATION}-seed-{settings.seed}"
     return str(write_dataset(folder, settings.samples, settings.seed))
 
 

@@ -1,0 +1,159 @@
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.decomposition import TruncatedSVD
+
+from tasks.core.synthetic import write_dataset
+from tests.conftest import real_cells
+from tests.exact import correlations, decompose, read_normalized, well_separated
+from tests.flows.conftest import Ran, Run
+
+METADATA = [
+    *("drug", "sample", "BARCODE_SUB_LIB_ID", "cell_line_id"),
+    *("moa-fine", "canonical_smiles", "pubchem_cid", "plate"),
+]
+
+
+def components(ran: Ran, number: int) -> np.ndarray:
+    return pl.read_csv(ran.output / "embeddings.csv").select([f"pc{at}" for at in range(1, number + 1)]).to_numpy()
+
+
+def check_accuracy(ran: Ran, dataset: Path, cells: int, number: int) -> None:
+    exact = decompose(read_normalized(dataset, cells), number)
+    values = np.array([component["singular_value"] for component in ran.record["svd"]["components"]])
+    np.testing.assert_allclose(values, exact.values, rtol=1e-4)
+    close = correlations(components(ran, number), exact.embedding)
+    apart = well_separated(exact.values)
+    assert apart.any()
+    assert (close[apart] >= 0.999).all()
+    ratios = pl.read_csv(ran.output / "pca_variance.csv")["explained_variance_ratio"].to_numpy()
+    np.testing.assert_allclose(ratios, exact.ratios, atol=1e-5)
+
+
+def test_real_cells_give_the_contract_s_files(run: Run, real_dataset: Path) -> None:
+    ran = run(dataset=real_dataset, samples=1021, pca_dim=20, clusters=5)
+    assert ran.code == 0
+    cells = pl.read_csv(ran.output / "embeddings.csv")
+    assert cells.columns == [*METADATA, *(f"pc{at}" for at in range(1, 21)), "cluster"]
+    source = pl.concat([pl.read_parquet(path) for path in sorted((real_dataset / "data").iterdir())])
+    assert cells["BARCODE_SUB_LIB_ID"].to_list() == source["BARCODE_SUB_LIB_ID"].to_list()
+    assert cells["plate"].to_list() == source["plate"].to_list()
+    assert sorted(cells["cluster"].unique()) == list(range(5))
+    variance = pl.read_csv(ran.output / "pca_variance.csv")
+    assert variance.columns == ["pc", "explained_variance_ratio"]
+    assert variance["pc"].to_list() == [f"pc{at}" for at in range(1, 21)]
+    check_accuracy(ran, real_dataset, 1021, 20)
+
+
+def test_variance_and_signs_are_those_of_sklearn_run_to_convergence(run: Run) -> None:
+    dataset = real_cells("mixology-thin")
+    ran = run(dataset=dataset, samples=1021, pca_dim=20, clusters=5)
+    svd = TruncatedSVD(20, algorithm="arpack", random_state=0)
+    embedding = svd.fit_transform(read_normalized(dataset, 1021))
+    ratios = pl.read_csv(ran.output / "pca_variance.csv")["explained_variance_ratio"].to_numpy()
+    np.testing.assert_allclose(ratios, svd.explained_variance_ratio_, atol=1e-5)
+    apart = well_separated(svd.singular_values_)
+    np.testing.assert_allclose(components(ran, 20)[:, apart], embedding[:, apart], atol=0.1)
+    loadings = pl.read_parquet(ran.output / "components.parquet")
+    assert loadings.columns == ["ensembl_id", "gene_symbol", *(f"pc{at}" for at in range(1, 21))]
+    np.testing.assert_allclose(loadings["pc1"].to_numpy(), svd.components_[0], atol=1e-5)
+
+
+def test_twenty_thousand_simulated_cells_are_as_accurate(run: Run, tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", 20_000, seed=42)
+    ran = run(dataset=dataset, samples=20_000)
+    assert ran.code == 0
+    check_accuracy(ran, dataset, 20_000, 50)
+
+
+def test_the_record_tells_what_made_the_files(run: Run, dataset: Path) -> None:
+    ran = run(dataset=dataset, samples=60, pca_dim=5, clusters=2, seed=7)
+    record = ran.record
+    assert record["settings"]["seed"] == 7
+    assert record["read"]["cells"] == 60
+    assert record["dataset"]["revision"]
+    assert {"numpy", "scipy", "scikit-learn", "pyarrow", "polars", "datasets", "prefect"} <= record["versions"].keys()
+    assert {cost["stage"] for cost in record["stages"]} >= {"streaming", "matrix", "normalization", "svd", "export"}
+    for output in record["outputs"]:
+        content = (ran.output / output["name"]).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (output["size"], output["sha256"])
+    parquet = pl.read_parquet(ran.output / "embeddings.parquet")
+    assert parquet.schema["pc1"] == pl.Float32
+    assert parquet.equals(pl.read_csv(ran.output / "embeddings.csv", schema=parquet.schema))
+
+
+@pytest.mark.parametrize("other", [{"workers": 1}, {"workers": 5}, {"store": "another"}])
+def test_the_same_settings_give_the_same_bytes(
+    run: Run, dataset: Path, tmp_path: Path, other: dict[str, object]
+) -> None:
+    settings = {"dataset": dataset, "samples": 60, "pca_dim": 5, "clusters": 3, "partition_cells": 20, "block_cells": 7}
+    first = run(**settings)
+    stores = {"store": tmp_path / "another", "output": tmp_path / "again"}
+    second = run(**settings | other | stores)
+    for name in ("embeddings.csv", "pca_variance.csv", "embeddings.parquet", "components.parquet"):
+        assert (first.output / name).read_bytes() == (second.output / name).read_bytes()
+
+
+def test_blocks_and_partitions_do_not_matter(run: Run, dataset: Path, tmp_path: Path) -> None:
+    settings = {"dataset": dataset, "samples": 60, "pca_dim": 3, "clusters": 2, "svd_tolerance": 1e-6}
+    whole = run(**settings)
+    cut = run(**settings, block_cells=4, partition_cells=9, output=tmp_path / "cut")
+    np.testing.assert_allclose(components(whole, 3), components(cut, 3), rtol=1e-4, atol=1e-3)
+
+
+def test_other_clusters_recompute_the_clustering_alone(run: Run, dataset: Path) -> None:
+    settings = {"dataset": dataset, "samples": 60, "pca_dim": 5, "partition_cells": 20}
+    run(**settings, clusters=2)
+    again = run(**settings, clusters=3)
+    assert again.steps("made") == {"plan": 1, "clustering": 1, "export": 1}
+    assert again.steps("cached") == {
+        "streaming": 4,
+        "matrix": 4,
+        "gene order": 1,
+        "normalization": 4,
+        "svd": 1,
+        "embedding": 4,
+    }
+
+
+def test_more_cells_stream_the_new_partitions_alone(run: Run, dataset: Path) -> None:
+    settings = {"dataset": dataset, "pca_dim": 5, "clusters": 2, "partition_cells": 10}
+    run(**settings, samples=30)
+    more = run(**settings, samples=60)
+    assert {stage: more.steps("made")[stage] for stage in ("streaming", "matrix", "normalization")} == {
+        "streaming": 3,
+        "matrix": 3,
+        "normalization": 3,
+    }
+    assert more.steps("cached")["streaming"] == 3
+
+
+def test_fewer_cells_than_asked_for_are_told(run: Run, dataset: Path) -> None:
+    ran = run(dataset=dataset, samples=1000, pca_dim=5, clusters=2)
+    assert ran.code == 0
+    assert "ended before the 1,000 cells asked for" in ran.out
+    assert ran.record["dataset"]["ended_early"]
+    assert ran.record["dataset"]["cells_read"] == 60
+
+
+def test_results_end_the_command(run: Run, dataset: Path) -> None:
+    ran = run(dataset=dataset, samples=60, pca_dim=5, clusters=2)
+    lines = ran.out.splitlines()
+    assert lines[0].startswith("60 cells")
+    assert str(ran.output / "embeddings.csv") in ran.out
+    assert "pc,explained_variance_ratio" in lines
+    assert "streaming: partition 2 of 2" in ran.err
+
+
+def test_a_flag_wins_over_the_environment_which_wins_over_the_file(
+    run: Run, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "settings.toml").write_text("pca_dim = 3\nclusters = 4\nsamples = 50\n")
+    monkeypatch.setenv("TAHOE_CLUSTERS", "3")
+    monkeypatch.setenv("TAHOE_SAMPLES", "40")
+    ran = run(dataset=dataset, settings_file=tmp_path / "settings.toml", samples=30)
+    settings = ran.record["settings"]
+    assert (settings["pca_dim"], settings["clusters"], settings["samples"]) == (3, 3, 30)
