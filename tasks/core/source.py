@@ -10,10 +10,11 @@ from typing import Any
 
 import datasets
 import fsspec
+import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core.errors import DataError, SourceError, TahoeFlowError, first_line
+from tasks.core.errors import DataError, SourceError, TahoeFlowError, UnreachableError, first_line
 from tasks.core.references import Partition
 
 CELLS_CONFIG, GENES_CONFIG = "expression_data", "gene_metadata"
@@ -137,10 +138,11 @@ def _translated(dataset: str, what: str) -> Iterator[None]:
         yield
     except TahoeFlowError:
         raise
-    except (pa.ArrowException, OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # reading may fail in whatever way the libraries below us fail
         if _is_undecodable(error):
             raise DataError(f"{what} of '{dataset}' cannot be decoded: {first_line(error)}") from error
-        raise SourceError(
+        kind = UnreachableError if _may_pass(error) else SourceError
+        raise kind(
             f"{what} of '{dataset}' cannot be read: {first_line(error)}; "
             "a local folder in the same layout, or --dataset synthetic, works without a network"
         ) from error
@@ -149,3 +151,8 @@ def _translated(dataset: str, what: str) -> Iterator[None]:
 def _is_undecodable(error: Exception) -> bool:
     # Arrow reports bad pages as a bare OSError; what concerns files and networks is a subclass or has an errno.
     return isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None)
+
+
+def _may_pass(error: Exception) -> bool:
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    return status == 429 or status >= 500 or isinstance(error, ConnectionError | TimeoutError | httpx.TransportError)

@@ -1,0 +1,126 @@
+"""The command as a process of its own, as a person starts it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prefect.settings import get_current_settings
+
+from tasks.core.synthetic import write_dataset
+from tests.conftest import real_cells
+from tests.hub_server import HubServer
+from tests.small_dataset import write_random_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def command(*words: object, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run flows/run.py from another folder, with no Prefect server but the one given."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "TAHOE_"))}
+    clean |= {"PREFECT_HOME": str(folder / "prefect")}
+    arguments = [sys.executable, str(ROOT / "flows" / "run.py"), *map(str, words)]
+    return subprocess.run(
+        arguments, cwd=folder, env=clean | environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.fixture
+def server_url(prefect_server: None) -> str:
+    url = get_current_settings().api.url
+    assert url is not None
+    return url
+
+
+def test_with_no_server_a_temporary_one_is_used_and_said_to_be(tmp_path: Path) -> None:
+    dataset = write_random_dataset(tmp_path / "dataset")
+    ran = command("--dataset", dataset, "--samples", 60, "--pca_dim", 5, "--clusters", 2, folder=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "starting a temporary one" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert {"embeddings.csv", "pca_variance.csv", "run.json", ".store"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_server_that_is_configured_is_used(tmp_path: Path, server_url: str) -> None:
+    dataset = write_random_dataset(tmp_path / "dataset")
+    words = ("--dataset", dataset, "--samples", 60, "--pca_dim", 5, "--clusters", 2)
+    ran = command(*words, folder=tmp_path, PREFECT_API_URL=server_url)
+    assert ran.returncode == 0, ran.stderr
+    assert f"Reporting to the Prefect server at {server_url}" in ran.stderr
+
+
+def test_a_server_that_is_configured_and_dead_gives_one_line(tmp_path: Path) -> None:
+    ran = command("--dataset", "synthetic", folder=tmp_path, PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines()[-1].startswith("error: the Prefect server at http://127.0.0.1:9/api does not answer")
+    assert "Traceback" not in ran.stderr
+    assert not (tmp_path / "embeddings.csv").exists()
+
+
+def test_help_describes_every_setting(tmp_path: Path) -> None:
+    ran = command("--help", folder=tmp_path)
+    assert ran.returncode == 0
+    text = re.sub(r"\s+", " ", ran.stdout)
+    for flag, default in {
+        "dataset": "tahoebio/Tahoe-100M",
+        "samples": "20000",
+        "pca_dim": "50",
+        "clusters": "10",
+    }.items():
+        assert f"--{flag}" in text
+        assert f"(default: {default})" in text
+
+
+def test_an_unknown_flag_is_refused(tmp_path: Path) -> None:
+    ran = command("--smples", 5, folder=tmp_path)
+    assert ran.returncode == 2
+    assert "--smples" in ran.stderr
+
+
+def test_the_default_dataset_is_streamed_from_the_hub(tmp_path: Path, server_url: str) -> None:
+    dataset = write_dataset(tmp_path / "dataset", 1_000, seed=1)
+    with HubServer(dataset, "tahoebio/Tahoe-100M") as hub:
+        reach = hub.environment(tmp_path / "hub") | {"PREFECT_API_URL": server_url}
+        ran = command("--samples", 500, folder=tmp_path, **reach)
+    assert ran.returncode == 0, ran.stderr
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["dataset"]["name"] == "tahoebio/Tahoe-100M"
+    assert record["dataset"]["revision"] == hub.commit
+    assert record["dataset"]["cells_read"] == 500
+    local = command(
+        *("--samples", 500, "--dataset", dataset, "--store", "other", "--output", "local"),
+        folder=tmp_path,
+        PREFECT_API_URL=server_url,
+    )
+    assert local.returncode == 0, local.stderr
+    for name in ("embeddings.csv", "pca_variance.csv"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--dataset", "nobody/nothing"), "'nobody/nothing' doesn't exist on the Hub"),
+        (("--revision", "v9"), "Revision 'v9' doesn't exist"),
+    ],
+)
+def test_what_the_hub_does_not_have_is_named(
+    tmp_path: Path, server_url: str, flags: tuple[str, ...], message: str
+) -> None:
+    dataset = write_random_dataset(tmp_path / "dataset")
+    with HubServer(dataset, "tahoebio/Tahoe-100M") as hub:
+        reach = hub.environment(tmp_path / "hub") | {"PREFECT_API_URL": server_url}
+        ran = command(*flags, folder=tmp_path, **reach)
+    assert ran.returncode == 1
+    assert message in ran.stderr.splitlines()[-1]
+    assert "--dataset synthetic, works without a network" in ran.stderr.splitlines()[-1]
+
+
+def test_the_readme_s_example_on_real_cells(tmp_path: Path, server_url: str) -> None:
+    words = ("--samples", 1021, "--pca_dim", 20, "--clusters", 5, "--output", "out")
+    ran = command("--dataset", real_cells("mixology-thin"), *words, folder=tmp_path, PREFECT_API_URL=server_url)
+    assert ran.returncode == 0, ran.stderr
+    assert len((tmp_path / "out" / "embeddings.csv").read_text().splitlines()) == 1_022
