@@ -56,7 +56,9 @@ class _Bars:
         if step.stage not in self.of_stage:
             self.of_stage[step.stage] = self.bars.add_task(step.stage, total=step.total, note="")
         bar = self.of_stage[step.stage]
-        self.bars.update(bar, completed=step.done, total=step.total, note=step.note)
+        self.bars.update(bar, completed=step.done, total=step.total)
+        if step.note:
+            self.bars.update(bar, note=step.note)
 
 
 def summarize(settings: Settings, record: RunRecord) -> None:

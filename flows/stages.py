@@ -32,7 +32,7 @@ class Stages:
             state = task(*arguments, return_state=True)
             result = state.result()
             steps.count(cached=state.name == CACHED)
-        report(Progress(task.name, 1, 1, "step", "cached" if state.name == CACHED else ""))
+        report(Progress(task.name, "step", 1, 1, "found in the store" if state.name == CACHED else ""))
         return result
 
     def each(self, task: Any, items: Sequence[Any], *shared: Any) -> list[Any]:
@@ -46,8 +46,8 @@ class Stages:
     def _settle(self, stage: str, future: Any, steps: Any, total: int) -> Any:
         result = future.result()
         steps.count(cached=future.state.name == CACHED)
-        note = f"{steps.cached} cached" if steps.cached else ""
-        report(Progress(stage, steps.made + steps.cached, total, "partition", note))
+        note = f"{steps.cached:,} found in the store" if steps.cached else ""
+        report(Progress(stage, "partition", steps.made + steps.cached, total, note))
         return result
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tasks.core.block import Float64Array, IntArray, NumberArray, decode_matrix, encode_matrix, narrow
 from tasks.core.fold import in_order
-from tasks.core.kmeans import MAX_PASSES, SAMPLE_CELLS, Centres, ClusterSums, assign, lloyd, start_centres
+from tasks.core.kmeans import SAMPLE_CELLS, Centres, ClusterSums, assign, lloyd, start_centres
 from tasks.core.progress import Progress, report
 from tasks.core.references import Clustering, Embedding, Model
 from tasks.core.settings import Settings
@@ -75,7 +75,7 @@ class _EmbeddedCells:
 
 
 def _report(passes: int, inertia: float) -> None:
-    report(Progress("clustering", passes, MAX_PASSES, "pass", f"inertia {inertia:.6g}"))
+    report(Progress("clustering", "pass", passes, note=f"inertia {inertia:.6g}"))
 
 
 def _label(store: Store, key: StageKey, cells: _EmbeddedCells, found: Centres) -> Clustering:

@@ -95,7 +95,7 @@ def _iterate(krylov: BlockKrylov, gram: _Gram, cells: int, settings: Settings) -
         worst = float(pairs.residuals.max()) if enough else 1.0
         rate = cells / (perf_counter() - began)
         note = f"worst residual {worst:.1e}, {rate:,.0f} cells/s"
-        report(Progress("svd", krylov.passes, settings.svd_max_passes, "pass", note))
+        report(Progress("svd", "pass", krylov.passes, note=note))
         if krylov.is_complete or (
             enough and (worst <= settings.svd_tolerance or krylov.passes >= settings.svd_max_passes)
         ):

@@ -14,19 +14,22 @@ class Progress:
 
     Attributes:
         stage: its name.
-        done: steps done, of `total`; a stage that stops by a tolerance has an upper bound there.
+        unit: what a step is: a partition, a pass.
+        done: steps done.
+        total: of how many; None while that is not known, as for passes until a tolerance is met.
         note: what a person wants to know of the step.
     """
 
     stage: str
-    done: int
-    total: int
     unit: str
+    done: int
+    total: int | None = None
     note: str = ""
 
     def __str__(self) -> str:
-        of = f"{self.stage}: {self.unit} {self.done:,} of {self.total:,}"
-        return f"{of}, {self.note}" if self.note else of
+        of = "" if self.total is None else f" of {self.total:,}"
+        note = f", {self.note}" if self.note else ""
+        return f"{self.stage}: {self.unit} {self.done:,}{of}{note}"
 
 
 def _log_line(progress: Progress) -> None:

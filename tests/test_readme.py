@@ -1,0 +1,52 @@
+"""Every command in the README is run as it stands there, but for where things are."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prefect.settings import get_current_settings
+
+from tests.hub_server import HubServer
+from tests.small_dataset import gene_table, random_cells, table_of, write_dataset
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+LINES = [re.sub(r"\s+#.*", "", line).strip() for block in BLOCKS for line in block.splitlines()]
+# `make test` runs this test; the others are a person's own shell and a server that stays.
+NOT_RUN = {"make test", "make bench", "source .venv/bin/activate", "prefect server start"}
+
+
+def what_make_does(target: str) -> str:
+    printed = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return next(line for line in printed.splitlines() if "flows/run.py" in line)
+
+
+@pytest.mark.parametrize("line", sorted(set(LINES) - NOT_RUN))
+def test_command(line: str, tmp_path: Path, prefect_server: None) -> None:
+    server = get_current_settings().api.url or ""
+    dataset = write_dataset(tmp_path / "dataset", [table_of(random_cells(150, 120))], gene_table(120))
+    command = what_make_does(line.removeprefix("make ")) if line.startswith("make ") else line
+    command = command.replace("http://127.0.0.1:4200/api", server).replace("path/to/folder", shlex.quote(str(dataset)))
+    command = re.sub(r"(^|\s)(\.venv/bin/)?python\b", rf"\1{shlex.quote(sys.executable)}", command)
+    # Where things are, by settings that the README does not name.
+    places = {"TAHOE_STORE": str(tmp_path / "store"), "TAHOE_OUTPUT": str(tmp_path / "output")}
+    with HubServer(dataset, "tahoebio/Tahoe-100M") as hub:
+        reach = hub.environment(tmp_path / "hub") | places | {"PREFECT_API_URL": server}
+        ran = subprocess.run(
+            ["bash", "-ec", command], cwd=ROOT, env=os.environ | reach, capture_output=True, text=True, check=False
+        )
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "output" / "embeddings.csv").exists()
+
+
+def test_the_flags_in_the_table_are_those_of_the_command() -> None:
+    from tasks.core.settings import Settings  # noqa: PLC0415
+
+    rows = re.findall(r"^\| `--(\w+)` \| `?([^|`]*)`? \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(rows) == 8
+    for name, default in rows:
+        assert default.strip() in (str(Settings.model_fields[name].default), "none")
