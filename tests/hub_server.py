@@ -74,9 +74,9 @@ def _span(wanted: str, size: int) -> tuple[int, int] | None:
 class _Handler(BaseHTTPRequestHandler):
     """Carry answers over HTTP/1.0: with no kept-alive connections, a stopped server is really gone."""
 
-    def __init__(self, hub: "HubServer", request: socket, address: tuple[str, int], server: BaseServer) -> None:
+    def __init__(self, hub: "HubServer", sock: socket, address: tuple[str, int], server: BaseServer) -> None:
         self.hub = hub  # before the base class, whose __init__ already handles the request
-        super().__init__(request, address, server)
+        super().__init__(sock, address, server)
 
     def do_GET(self) -> None:
         with suppress(ConnectionError):  # a killed client, or a `fault` that hangs up unanswered
@@ -138,7 +138,7 @@ class HubServer:
         return switches | proxies | {name: str(folder) for name, folder in caches.items()}
 
     def fault(self, method: str, path: str) -> int | None:
-        """Override to fail: give a status to answer instead, or sleep, or raise ConnectionError to hang up."""
+        """Override to fail: give a status to answer, or sleep first, or raise ConnectionError to hang up."""
         return None
 
     def handle(self, method: str, target: str, wanted: str | None) -> _Answer:
