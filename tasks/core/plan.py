@@ -38,10 +38,10 @@ def make_plan(settings: Settings) -> Plan:
         SettingsError: the settings ask for more than its matrix has.
     """
     dataset = locate_dataset(settings)
-    urls = source.shard_urls(dataset, settings.revision)
+    commit = source.resolve(dataset, settings.revision)
+    urls = source.shard_urls(dataset, commit)
     if not urls:
         raise SourceError(f"'{dataset}' has no shards of cells")
-    commit = source.commit_of(urls[0])
     shards = _shards_needed(urls, dataset, settings.samples)
     columns, left_out = _metadata_columns(shards[0], dataset)
     parts = [

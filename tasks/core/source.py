@@ -1,18 +1,21 @@
 """A dataset in Tahoe's layout, on the Hub or in a folder, as Arrow batches; the only module that imports `datasets`."""
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import datasets
 import fsspec
-import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
+from huggingface_hub import HfApi
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from tasks.core.errors import DataError, SourceError, TahoeFlowError, UnreachableError, first_line
 from tasks.core.references import Partition
@@ -21,6 +24,14 @@ CELLS_CONFIG, GENES_CONFIG = "expression_data", "gene_metadata"
 # Rows decoded at a time: Tahoe's row groups have as many.
 _BATCH_ROWS = 1_000
 
+_TIMEOUT_SECONDS = 20.0
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_OFFLINE = "a local folder in the same layout, or --dataset synthetic, works without a network"
+# Row groups are read one by one: a larger block would fetch half of the next one as well.
+_STORAGE = {"hf": {"block_size": 1 << 16}}
+
+# A read that goes on failing ends in minutes; the stage is then tried again as a whole.
+datasets.config.STREAMING_READ_MAX_RETRIES = datasets.config.STREAMING_OPEN_MAX_RETRIES = 2
 datasets.disable_progress_bars()
 datasets.logging.set_verbosity(datasets.logging.CRITICAL)
 
@@ -42,14 +53,30 @@ class Shard:
     schema: pa.Schema
 
 
+def resolve(dataset: str, revision: str | None) -> str | None:
+    """Commit that a revision of a dataset on the Hub stands for; None for a folder, which has no revisions.
+
+    Raises:
+        SourceError: there is no such folder, dataset or revision.
+        UnreachableError: the Hub does not answer.
+    """
+    if Path(dataset).is_dir():
+        return None
+    if not _HUB_ID.fullmatch(dataset):
+        raise SourceError(f"there is no folder '{dataset}', and it is no id on the Hub; {_OFFLINE}")
+    with _translated(dataset, "the Hub's description"):
+        try:
+            commit: str | None = HfApi().dataset_info(dataset, revision=revision, timeout=_TIMEOUT_SECONDS).sha
+        except RevisionNotFoundError as error:
+            raise SourceError(f"'{dataset}' has no revision '{revision}' on the Hub") from error
+        except RepositoryNotFoundError as error:
+            raise SourceError(f"the Hub has no dataset '{dataset}', or it is private; {_OFFLINE}") from error
+    return commit
+
+
 def shard_urls(dataset: str, revision: str | None) -> tuple[str, ...]:
-    """URL or path of every shard of cells, in stream order; on the Hub they name the resolved commit."""
+    """URL or path of every shard of cells, in stream order."""
     return tuple(_builder(dataset, CELLS_CONFIG, revision, None).config.data_files["train"])
-
-
-def commit_of(url: str) -> str | None:
-    """Commit in the URL of a shard on the Hub; None for a file on disk."""
-    return url.partition("@")[2].partition("/")[0] if url.startswith("hf://") else None
 
 
 def read_shard(url: str, dataset: str) -> Shard:
@@ -121,9 +148,9 @@ def _cells_stream(dataset: str, revision: str | None, columns: tuple[str, ...], 
 
 
 def _builder(dataset: str, config: str, revision: str | None, columns: tuple[str, ...] | None) -> Any:
-    options = {} if columns is None else {"columns": list(columns)}
+    options: dict[str, Any] = {} if columns is None else {"columns": list(columns)}
     with _translated(dataset, f"config '{config}'"):
-        return datasets.load_dataset_builder(dataset, config, revision=revision, **options)
+        return datasets.load_dataset_builder(dataset, config, revision=revision, storage_options=_STORAGE, **options)
 
 
 def _name_within(url: str, dataset: str) -> str:
@@ -142,10 +169,7 @@ def _translated(dataset: str, what: str) -> Iterator[None]:
         if _is_undecodable(error):
             raise DataError(f"{what} of '{dataset}' cannot be decoded: {first_line(error)}") from error
         kind = UnreachableError if _may_pass(error) else SourceError
-        raise kind(
-            f"{what} of '{dataset}' cannot be read: {first_line(error)}; "
-            "a local folder in the same layout, or --dataset synthetic, works without a network"
-        ) from error
+        raise kind(f"{what} of '{dataset}' cannot be read: {first_line(error)}; {_OFFLINE}") from error
 
 
 def _is_undecodable(error: Exception) -> bool:
@@ -155,4 +179,8 @@ def _is_undecodable(error: Exception) -> bool:
 
 def _may_pass(error: Exception) -> bool:
     status = getattr(getattr(error, "response", None), "status_code", 0)
-    return status == 429 or status >= 500 or isinstance(error, ConnectionError | TimeoutError | httpx.TransportError)
+    if status == 429 or status >= 500 or isinstance(error, ConnectionError | TimeoutError):
+        return True
+    # The Hub's client has its own copy of httpx, and `datasets` reports an outage while it lists files as none found.
+    by_transport = any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
+    return by_transport or "LocalEntryNotFoundError" in str(error)

@@ -103,8 +103,8 @@ def test_the_default_dataset_is_streamed_from_the_hub(tmp_path: Path, server_url
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--dataset", "nobody/nothing"), "'nobody/nothing' doesn't exist on the Hub"),
-        (("--revision", "v9"), "Revision 'v9' doesn't exist"),
+        (("--dataset", "nobody/nothing"), "the Hub has no dataset 'nobody/nothing'"),
+        (("--revision", "v9"), "'tahoebio/Tahoe-100M' has no revision 'v9' on the Hub"),
     ],
 )
 def test_what_the_hub_does_not_have_is_named(
@@ -116,6 +116,15 @@ def test_what_the_hub_does_not_have_is_named(
         ran = command(*flags, folder=tmp_path, **reach)
     assert ran.returncode == 1
     assert message in ran.stderr.splitlines()[-1]
+
+
+def test_a_hub_that_is_down_is_told_with_what_works_offline(tmp_path: Path, server_url: str) -> None:
+    dataset = write_random_dataset(tmp_path / "dataset")
+    with HubServer(dataset, "tahoebio/Tahoe-100M") as hub:
+        reach = hub.environment(tmp_path / "hub") | {"PREFECT_API_URL": server_url}
+    ran = command(folder=tmp_path, **reach)
+    assert ran.returncode == 1
+    assert "Connection refused" in ran.stderr.splitlines()[-1]
     assert "--dataset synthetic, works without a network" in ran.stderr.splitlines()[-1]
 
 
