@@ -4,8 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.small_dataset import write_random_dataset
+
+# How long an example takes says more of the machine than of the code; and a test is the same each time.
+settings.register_profile("project", deadline=None, derandomize=True)
+settings.load_profile("project")
 
 REAL_CELLS = Path(__file__).resolve().parents[2] / "shared" / "data"
 

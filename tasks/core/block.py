@@ -4,6 +4,7 @@ The file has one row a cell and two list columns, `genes` and `values`, so that 
 lists' offsets are the row pointers of the matrix, their elements its columns and values.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,16 +41,28 @@ class Block:
         """Number of rows."""
         return len(self.offsets) - 1
 
-    @property
-    def rows(self) -> IntArray:
-        """(nonzeros,) row of each value."""
-        return np.repeat(np.arange(self.cells, dtype=np.int32), np.diff(self.offsets))
-
     def matrix(self, genes: int) -> Any:
         """CSR matrix of shape (cells, genes), sharing memory where the types allow."""
         indices = self.genes.astype(np.int32, copy=False)
         offsets = self.offsets.astype(np.int32, copy=False)
         return sp.csr_array((self.values, indices, offsets), shape=(self.cells, genes))
+
+    def cut(self, start: int, stop: int) -> "Block":
+        """Give the rows from start to before stop."""
+        first, last = self.offsets[start], self.offsets[stop]
+        return Block(self.offsets[start : stop + 1] - first, self.genes[first:last], self.values[first:last])
+
+    @classmethod
+    def join(cls, blocks: Sequence["Block"]) -> "Block":
+        """Put blocks below each other."""
+        if len(blocks) == 1:
+            return blocks[0]
+        lengths = np.concatenate([np.diff(block.offsets) for block in blocks])
+        return cls(
+            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
+            np.concatenate([block.genes for block in blocks]),
+            np.concatenate([block.values for block in blocks]),
+        )
 
     def to_arrow(self) -> memoryview:
         """Encode as an Arrow IPC file, compressed with lz4, the genes in the fewest bytes that hold them."""
@@ -64,6 +77,19 @@ class Block:
         table = decode_table(data)
         genes, values = (list_column(table, name) for name in ("genes", "values"))
         return cls(genes[0], genes[1], values[1])
+
+
+def in_blocks(blocks: Iterable[Block], size: int) -> Iterator[Block]:
+    """Join and cut consecutive blocks into blocks of `size` cells, the last one smaller."""
+    waiting: list[Block] = []
+    for block in blocks:
+        waiting.append(block)
+        while sum(part.cells for part in waiting) >= size:
+            joined = Block.join(waiting)
+            yield joined.cut(0, size)
+            waiting = [joined.cut(size, joined.cells)] if joined.cells > size else []
+    if waiting:
+        yield Block.join(waiting)
 
 
 def narrow(numbers: IntArray) -> IntArray:
@@ -82,8 +108,9 @@ def list_column(table: pa.Table, name: str) -> tuple[IntArray, Any]:
 
 def one_chunk(table: pa.Table, name: str) -> Any:
     """Give a column as one Arrow array."""
-    column = table.column(name).combine_chunks()
-    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    column = table.column(name)
+    # Combining copies, even a single chunk.
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def encode_table(table: pa.Table) -> memoryview:

@@ -34,8 +34,7 @@ def read_cells(table: pa.Table, known_tokens: npt.NDArray[np.bool_], shard: str,
     differ = np.diff(offsets) != np.diff(value_offsets)
     complain.of_row(differ, "its 'genes' and 'expressions' differ in length")
     offsets, tokens, values = _strip_marker(offsets, tokens, values, complain)
-    _check_tokens(offsets, tokens, known_tokens, complain)
-    return Block(offsets, narrow(tokens), _to_counts(offsets, values, complain))
+    return Block(offsets, _to_tokens(offsets, tokens, known_tokens, complain), _to_counts(offsets, values, complain))
 
 
 class _Complaint:
@@ -60,7 +59,7 @@ class _Complaint:
 def _check_no_nulls(table: pa.Table, name: str, complain: _Complaint) -> None:
     lists = one_chunk(table, name)
     complain.of_row(lists.is_null().to_numpy(zero_copy_only=False), f"its '{name}' is null")
-    if lists.flatten().null_count:
+    if lists.values.null_count:
         has_null = [any(item is None for item in cell) for cell in lists.to_pylist()]
         complain.of_row(np.array(has_null), f"its '{name}' holds a null")
 
@@ -79,20 +78,27 @@ def _strip_marker(
     return (offsets - marked).astype(np.int32), tokens[keep], values[keep]
 
 
-def _check_tokens(offsets: IntArray, tokens: IntArray, known: npt.NDArray[np.bool_], complain: _Complaint) -> None:
+def _to_tokens(offsets: IntArray, tokens: IntArray, known: npt.NDArray[np.bool_], complain: _Complaint) -> IntArray:
     if tokens.size == 0:
-        return
-    inside = (tokens >= 0) & (tokens < len(known))
-    if not inside.all() or not known[tokens].all():
-        bad = ~inside
-        bad[inside] = ~known[tokens[inside]]
-        complain.of_element(bad, offsets, tokens, "a token outside the vocabulary")
+        return narrow(tokens)
+    # The common case first, without looking up each token: all between the smallest and the largest are known.
+    smallest, largest = int(tokens.min()), int(tokens.max())
+    if smallest >= 0 and largest < len(known) and known[smallest : largest + 1].all():
+        return tokens.astype(np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32)
+    bad = (tokens < 0) | (tokens >= len(known))
+    bad[~bad] = ~known[tokens[~bad]]
+    complain.of_element(bad, offsets, tokens, "a token outside the vocabulary")
+    return narrow(tokens)
 
 
 def _to_counts(offsets: IntArray, values: NumberArray, complain: _Complaint) -> IntArray:
+    if values.size == 0:
+        return narrow(values.astype(np.uint32))
     # A NaN fails every comparison, so it is caught as well.
-    out_of_range = ~((values >= 0) & (values <= MAX_COUNT))
-    complain.of_element(out_of_range, offsets, values, f"a count that is not from 0 to {MAX_COUNT:,}")
-    counts = narrow(values.astype(np.uint32))
+    largest = values.max()
+    if not (values.min() >= 0 and largest <= MAX_COUNT):
+        out_of_range = ~((values >= 0) & (values <= MAX_COUNT))
+        complain.of_element(out_of_range, offsets, values, f"a count that is not from 0 to {MAX_COUNT:,}")
+    counts: IntArray = values.astype(np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32)
     complain.of_element(counts != values, offsets, values, "a count that is not whole")
     return counts

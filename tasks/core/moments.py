@@ -26,8 +26,11 @@ class Moments:
     @classmethod
     def of(cls, block: Block, genes: int) -> Self:
         """Moments of one block."""
-        weights = block.values.astype(np.float64)
-        return cls(block.cells, _sum_by_gene(block, weights, genes), _sum_by_gene(block, weights**2, genes))
+        columns, values = block.genes.astype(np.intp), block.values.astype(np.float64)
+        sums = np.bincount(columns, weights=values, minlength=genes)
+        squares = np.bincount(columns, weights=values * values, minlength=genes)
+        # Of nothing, bincount gives integers.
+        return cls(block.cells, sums.astype(np.float64), squares.astype(np.float64))
 
     def __add__(self, other: Self) -> Self:
         return type(self)(self.cells + other.cells, self.sums + other.sums, self.squares + other.squares)
@@ -53,7 +56,3 @@ class Moments:
         table = decode_table(data)
         sums, squares = (table.column(name).to_numpy() for name in ("sums", "squares"))
         return cls(int((table.schema.metadata or {})[b"cells"]), sums, squares)
-
-
-def _sum_by_gene(block: Block, weights: Float64Array, genes: int) -> Float64Array:
-    return np.bincount(block.genes, weights=weights, minlength=genes).astype(np.float64, copy=False)

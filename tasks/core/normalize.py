@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tasks.core.block import Block, Float32Array, Float64Array, IntArray, NumberArray
+from tasks.core.block import Block, Float32Array, Float64Array, IntArray
 
 VERSION = 1
 TARGET_SUM = 1e6
@@ -15,15 +15,26 @@ def normalize(counts: Block, rank_of_gene: IntArray) -> Block:
 
     A cell without counts stays without values.
     """
-    rows = counts.rows
-    totals = np.bincount(rows, weights=counts.values, minlength=counts.cells)
+    totals = row_sums(counts)
     scale = np.divide(TARGET_SUM, totals, out=np.zeros(counts.cells), where=totals > 0)
-    return Block(counts.offsets, rank_of_gene[counts.genes], _log1p_scaled(counts.values, scale, rows))
+    return Block(counts.offsets, rank_of_gene[counts.genes], _log1p_scaled(counts, scale))
 
 
-def _log1p_scaled(values: NumberArray, scale: Float64Array, rows: IntArray) -> Float32Array:
+def row_sums(block: Block) -> IntArray:
+    """(cells,) sum of each cell's values."""
+    sums = np.zeros(block.cells, np.int64)
+    occupied = np.diff(block.offsets) > 0
+    if occupied.any():
+        sums[occupied] = np.add.reduceat(block.values, block.offsets[:-1][occupied], dtype=np.int64)
+    return sums
+
+
+def _log1p_scaled(counts: Block, scale: Float64Array) -> Float32Array:
     table = np.log1p(scale[:, None] * np.arange(_TABLE)).astype(np.float32)
-    result: Float32Array = table[rows, np.minimum(values, _TABLE - 1)]
-    large = np.flatnonzero(values >= _TABLE)
-    result[large] = np.log1p(scale[rows[large]] * values[large])
+    first_of_cell = np.arange(counts.cells, dtype=np.int32) * _TABLE
+    where = np.repeat(first_of_cell, np.diff(counts.offsets))
+    where += np.minimum(counts.values, _TABLE - 1).astype(np.int32)
+    result = table.ravel()[where]
+    large = np.flatnonzero(counts.values >= _TABLE)
+    result[large] = np.log1p(scale[where[large] // _TABLE] * counts.values[large])
     return result

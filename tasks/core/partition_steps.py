@@ -8,13 +8,8 @@ import pyarrow as pa
 from tasks.core import cells as cells_module
 from tasks.core import counts as counts_module
 from tasks.core import normalize as normalize_module
-from tasks.core.block import (
-    Block,
-    IntArray,
-    decode_matrix,
-    encode_matrix,
-    encode_table,
-)
+from tasks.core.block import Block, IntArray, decode_matrix, encode_matrix, encode_table, in_blocks
+from tasks.core.cells import EXPRESSIONS, GENES, read_cells
 from tasks.core.moments import Moments
 from tasks.core.plan import column_of_token
 from tasks.core.references import (
@@ -44,16 +39,26 @@ def land_cells(store: Store, partition: Partition, vocabulary: Vocabulary, block
 
     def make() -> Cells:
         known = column_of_token(store, vocabulary) >= 0
-        blocks: list[ObjectRef] = []
         metadata: list[pa.Table] = []
+
+        def checked() -> Iterator[Block]:
+            for first_row, table in stream_partition(partition):
+                metadata.append(table.drop_columns([GENES, EXPRESSIONS]))
+                yield read_cells(table, known, partition.shard_name, first_row)
+
+        blocks: list[ObjectRef] = []
         nonzeros = 0
-        for first_row, table in _rebatch(stream_partition(partition), block_cells):
-            block = cells_module.read_cells(table, known, partition.shard_name, first_row)
+        for block in in_blocks(checked(), block_cells):
             blocks.append(_put_block(store, key, len(blocks), block))
-            metadata.append(table.drop_columns([cells_module.GENES, cells_module.EXPRESSIONS]))
             nonzeros += len(block.values)
-        described = store.put(f"{key.folder}/metadata.arrow", encode_table(pa.concat_tables(metadata)), partition.cells)
-        return Cells(key=key.digest, cells=partition.cells, nonzeros=nonzeros, metadata=described, blocks=tuple(blocks))
+        described = encode_table(pa.concat_tables(metadata))
+        return Cells(
+            key=key.digest,
+            cells=partition.cells,
+            nonzeros=nonzeros,
+            metadata=store.put(f"{key.folder}/metadata.arrow", described, partition.cells),
+            blocks=tuple(blocks),
+        )
 
     return store.answer(key, Cells, make)
 
@@ -154,19 +159,3 @@ def _put_block(store: Store, key: StageKey, index: int, block: Block) -> ObjectR
 
 def _read_blocks(store: Store, refs: Iterable[ObjectRef]) -> Iterator[Block]:
     return (Block.from_arrow(store.get(ref)) for ref in refs)
-
-
-def _rebatch(tables: Iterable[tuple[int, pa.Table]], size: int) -> Iterator[tuple[int, pa.Table]]:
-    """Join and cut consecutive tables into tables of `size` rows, the last one shorter."""
-    waiting: list[pa.Table] = []
-    first_row = None
-    for row, table in tables:
-        first_row = row if first_row is None else first_row
-        waiting.append(table)
-        while sum(part.num_rows for part in waiting) >= size:
-            joined = pa.concat_tables(waiting)
-            yield first_row, joined.slice(0, size)
-            first_row, waiting = first_row + size, [joined.slice(size)]
-    rest = pa.concat_tables(waiting) if waiting else None
-    if rest is not None and rest.num_rows and first_row is not None:
-        yield first_row, rest

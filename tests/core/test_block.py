@@ -3,8 +3,9 @@ import io
 import numpy as np
 import polars as pl
 import pytest
+import scipy.sparse as sp
 
-from tasks.core.block import Block, decode_matrix, encode_matrix, narrow
+from tasks.core.block import Block, decode_matrix, encode_matrix, in_blocks, narrow
 
 
 @pytest.mark.parametrize("genes", [[0, 65_535], [0, 65_536], []])
@@ -35,3 +36,13 @@ def test_narrow_takes_the_fewest_bytes_that_hold_all() -> None:
         np.uint16,
         np.uint32,
     ]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 6, 7])
+def test_blocks_are_joined_and_cut_without_a_cell_lost(size: int) -> None:
+    matrix = np.random.default_rng(0).integers(0, 3, (6, 4))
+    parts = [sp.csr_array(part) for part in np.split(matrix, [0, 1, 4])]
+    blocks = [Block(part.indptr, part.indices, part.data) for part in parts]
+    made = list(in_blocks(blocks, size))
+    assert [block.cells for block in made[:-1]] == [size] * (len(made) - 1)
+    assert np.array_equal(np.concatenate([block.matrix(4).toarray() for block in made if block.cells]), matrix)
