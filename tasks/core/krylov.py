@@ -57,7 +57,7 @@ class BlockKrylov:
         self.genes = genes
         self.components = components
         self.rng = rng
-        self.width = min(genes, max(8, min(64, -(-components * 3 // 5))))
+        self.width = min(genes, max(8, min(64, components // 3)))
         self.most_columns = max(_LEAST_ROOM, 6 * components)
         self.passes = 0
         self.basis: list[FloatArray] = []
