@@ -20,14 +20,8 @@ from flows import console
 from tasks.core.errors import SettingsError, TahoeFlowError, first_line
 from tasks.core.settings import Settings, explain
 
-# What Prefect must find before it is imported: time for its temporary server to start on a slow machine, no telemetry
-# and no log from that server, and our log lines in the run's log.
-_PREFECT_DEFAULTS = {
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
-    "PREFECT_LOGGING_EXTRA_LOGGERS": "tasks",
-}
+# What Prefect must find before it is imported.
+_PREFECT_DEFAULTS = {"PREFECT_LOGGING_EXTRA_LOGGERS": "tasks"}
 _QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
 
 
@@ -112,12 +106,15 @@ def _read_file(arguments: Sequence[str]) -> dict[str, Any]:
 def _run(settings: Settings, *, debug: bool) -> int:
     for name, value in (_PREFECT_DEFAULTS if debug else _PREFECT_DEFAULTS | _QUIET).items():
         os.environ.setdefault(name, value)
-    # Prefect takes seconds to import: not before the settings have been found good.
+    # Prefect takes seconds to import: not before the settings have been found good, and the rest while a server starts.
     from flows import server  # noqa: PLC0415
-    from flows.cluster_cells import cluster_cells  # noqa: PLC0415
 
-    console.tell(server.choose())
-    with console.progress():
-        record = cluster_cells(**settings.model_dump())
+    with server.chosen() as chosen:
+        console.tell(str(chosen))
+        from flows.cluster_cells import cluster_cells  # noqa: PLC0415
+
+        chosen.check()
+        with console.progress():
+            record = cluster_cells(**settings.model_dump())
     console.summarize(settings, record)
     return 0

@@ -9,7 +9,6 @@ from rich.progress import Progress as Bars
 
 from tasks.core.progress import Progress, listener
 from tasks.core.record import RECORD, RunRecord
-from tasks.core.results import COMPONENTS_PARQUET, EMBEDDINGS_CSV, EMBEDDINGS_PARQUET, VARIANCE_CSV
 from tasks.core.settings import Settings
 from tasks.core.store import Store
 
@@ -74,7 +73,7 @@ def summarize(settings: Settings, record: RunRecord) -> None:
     if not record.svd["settled"]:
         lines.append("not every component settled: see the residuals in run.json")
     _results.print("; ".join(lines))
-    for name in (EMBEDDINGS_CSV, VARIANCE_CSV, EMBEDDINGS_PARQUET, COMPONENTS_PARQUET, RECORD):
+    for name in (*(output.name for output in record.outputs), RECORD):
         _results.print(f"  {Store.at(settings.output).locate(name)}")
     _results.print("pc,explained_variance_ratio")
     for component in record.svd["components"][:_FIRST_COMPONENTS]:
