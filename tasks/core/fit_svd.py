@@ -10,8 +10,10 @@ from time import perf_counter
 import numpy as np
 
 from tasks.core.block import Block, Float32Array, Float64Array, IntArray, encode_matrix
+from tasks.core.errors import NumericsError
 from tasks.core.fold import in_order
 from tasks.core.krylov import BlockKrylov, RitzPairs
+from tasks.core.krylov_passes import KrylovPasses
 from tasks.core.moments import Moments
 from tasks.core.partition_steps import gene_ranks
 from tasks.core.progress import Progress, report
@@ -26,7 +28,7 @@ def fit_svd(store: Store, partitions: Sequence[Normalized], order: GeneOrder, se
     """Fit the leading components of the normalized matrix of all partitions.
 
     Raises:
-        NumericsError: the matrix holds values that are not finite.
+        NumericsError: a block holds values that are not finite; names it.
     """
     of_settings = settings.model_dump(include={"pca_dim", "svd_tolerance", "svd_max_passes", "seed"})
     inputs = of_settings | {"cells": [part.key for part in partitions], "order": order.key}
@@ -36,14 +38,18 @@ def fit_svd(store: Store, partitions: Sequence[Normalized], order: GeneOrder, se
         moments = reduce(add, (Moments.from_arrow(store.get(part.moments)) for part in partitions))
         seen = _expressed(moments, settings.pca_dim)
         krylov = BlockKrylov(len(seen), settings.pca_dim, np.random.default_rng([settings.seed, VERSION]))
+        passes = KrylovPasses(store, key)
+        passes.restore(krylov)
         with ThreadPoolExecutor(settings.threads) as executor:
             gram = _Gram(store, partitions, seen, order.genes, executor, settings.threads)
-            pairs = _iterate(krylov, gram, moments.cells, settings)
+            pairs = _iterate(krylov, gram, passes, moments.cells, settings)
         vectors = np.zeros((order.genes, settings.pca_dim))
         vectors[seen] = krylov.vectors(pairs.coordinates)
         return _model(store, key, _Fit(pairs, vectors, krylov.passes), moments, order, settings)
 
-    return store.answer(key, Model, make)
+    outcome = store.answer(key, Model, make)
+    KrylovPasses(store, key).remove(outcome.result.passes)
+    return outcome
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,8 @@ class _Gram:
         def product(ref: ObjectRef) -> Float32Array:
             x_ng = Block.from_arrow(self.store.get(ref)).matrix(self.genes)
             panel: Float32Array = x_ng.T @ (x_ng @ q_gl)
+            if not np.isfinite(panel).all():
+                raise NumericsError(f"{self.store.locate(ref.path)} holds values that are not finite")
             return panel
 
         blocks = (ref for part in self.partitions for ref in part.blocks)
@@ -86,20 +94,27 @@ def _expressed(moments: Moments, at_least: int) -> IntArray:
     return seen if len(seen) >= at_least else np.arange(len(moments.sums))
 
 
-def _iterate(krylov: BlockKrylov, gram: _Gram, cells: int, settings: Settings) -> RitzPairs:
-    while True:
+def _iterate(krylov: BlockKrylov, gram: _Gram, passes: KrylovPasses, cells: int, settings: Settings) -> RitzPairs:
+    pairs = krylov.ritz()
+    while not _is_done(krylov, pairs, settings):
         began = perf_counter()
         krylov.advance(gram)
+        passes.save(krylov)
         pairs = krylov.ritz()
-        enough = len(pairs.values) == settings.pca_dim
-        worst = float(pairs.residuals.max()) if enough else 1.0
-        rate = cells / (perf_counter() - began)
-        note = f"worst residual {worst:.1e}, {rate:,.0f} cells/s"
+        note = f"worst residual {_worst(pairs, settings):.1e}, {cells / (perf_counter() - began):,.0f} cells/s"
         report(Progress("svd", "pass", krylov.passes, note=note))
-        if krylov.is_complete or (
-            enough and (worst <= settings.svd_tolerance or krylov.passes >= settings.svd_max_passes)
-        ):
-            return pairs
+    return pairs
+
+
+def _is_done(krylov: BlockKrylov, pairs: RitzPairs, settings: Settings) -> bool:
+    if len(pairs.values) < settings.pca_dim:
+        return krylov.is_complete
+    is_last = krylov.is_complete or krylov.passes >= settings.svd_max_passes
+    return is_last or _worst(pairs, settings) <= settings.svd_tolerance
+
+
+def _worst(pairs: RitzPairs, settings: Settings) -> float:
+    return float(pairs.residuals.max()) if len(pairs.values) == settings.pca_dim else 1.0
 
 
 def _model(store: Store, key: StageKey, fit: _Fit, moments: Moments, order: GeneOrder, settings: Settings) -> Model:

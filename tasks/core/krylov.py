@@ -3,8 +3,7 @@
 Block Lanczos with full orthogonalization: each pass over the data multiplies the newest block of an orthonormal basis
 by `A = X^T X`, and a Rayleigh-Ritz step on the whole basis gives singular values, vectors and, for free, the residual
 `||A v - s^2 v||` of each. With a residual `r` relative to `s^2`, `s` is off by at most `r / 2` of itself and usually
-by about `r^2`, and `v` by an angle of at most `r` over the relative gap to the next `s^2`. Panels go through float32,
-so singular values below about 1e-4 of the first are rounding.
+by about `r^2`, and `v` by an angle of at most `r` over the relative gap to the next `s^2`.
 
 After Golub & Underwood (1977), "The block Lanczos method for computing eigenvalues", Musco & Musco (2015), "Randomized
 block Krylov methods for stronger and faster approximate singular value decomposition", and Wu & Simon (2000),
@@ -25,6 +24,8 @@ Gram = Callable[[Float32Array], Float64Array]
 
 # Directions this small beside the largest are rounding, not data.
 _NEGLIGIBLE = 1e-13
+# Panels go through float32, and it is squares that are found: a singular value this small beside the first is rounding.
+RESOLUTION = float(np.sqrt(np.finfo(np.float32).eps))
 # Columns the basis may always have before it is restarted.
 _LEAST_ROOM = 240
 
@@ -51,24 +52,30 @@ class BlockKrylov:
         genes: columns of the matrix.
         components: singular triplets wanted, `k`.
         rng: draws the first block.
+
+    Attributes:
+        passes: products with the Gram matrix so far.
+        basis: orthonormal blocks, each of shape (genes, width).
+        coefficients: the Gram matrix in the basis.
+        following: the block that the next pass will multiply.
+        coupling: of the following block with the newest; residuals come from it.
     """
 
     def __init__(self, genes: int, components: int, rng: np.random.Generator) -> None:
         self.genes = genes
         self.components = components
-        self.rng = rng
         self.width = min(genes, max(8, min(64, components // 3)))
         self.most_columns = max(_LEAST_ROOM, 6 * components)
         self.passes = 0
         self.basis: list[FloatArray] = []
         self.coefficients = np.zeros((0, 0))
-        self._next: FloatArray = la.qr(rng.standard_normal((genes, self.width)), mode="economic")[0]
-        self._coupling: FloatArray = np.zeros((0, 0))
+        self.following: FloatArray = la.qr(rng.standard_normal((genes, self.width)), mode="economic")[0]
+        self.coupling: FloatArray = np.zeros((0, 0))
 
     @property
     def is_complete(self) -> bool:
         """Whether the basis spans all that the matrix maps to; further passes would find nothing."""
-        return self._next.size == 0
+        return self.following.size == 0
 
     def advance(self, gram: Gram) -> None:
         """Make one pass: multiply the newest block, extend the coefficients and find the next block.
@@ -76,25 +83,27 @@ class BlockKrylov:
         Raises:
             NumericsError: the product is not finite.
         """
-        if len(self.coefficients) + self._next.shape[1] > self.most_columns:
+        if len(self.coefficients) + self.following.shape[1] > self.most_columns:
             self._restart()
-        block = self._next
+        block = self.following
         product = gram(block.astype(np.float32, order="C"))
         if not np.isfinite(product).all():
             raise NumericsError("the matrix holds values that are not finite, or too large to square")
         self.passes += 1
         self.basis.append(block)
         self._extend(block.shape[1], self._project_out(product))
-        self._next, self._coupling = self._orthonormal(product)
+        self.following, self.coupling = self._orthonormal(product)
 
     def ritz(self) -> RitzPairs:
         """Best singular values in the basis so far (at most as many as it has columns) and their residuals."""
         wanted = min(self.components, len(self.coefficients))
+        if wanted == 0:
+            return RitzPairs(np.zeros(0), np.zeros(0), np.zeros((0, 0)))
         eigenvalues, vectors = la.eigh(self.coefficients)
         leading = slice(None, -wanted - 1, -1)
         squares, coordinates = np.maximum(eigenvalues[leading], 0.0), vectors[:, leading]
-        last = coordinates[len(coordinates) - self._coupling.shape[1] :]
-        norms = np.linalg.norm(self._coupling @ last, axis=0)
+        last = coordinates[len(coordinates) - self.coupling.shape[1] :]
+        norms = np.linalg.norm(self.coupling @ last, axis=0)
         residuals = np.divide(norms, squares, out=np.zeros_like(norms), where=squares > 0)
         return RitzPairs(np.sqrt(squares), residuals, coordinates)
 
@@ -141,7 +150,7 @@ class BlockKrylov:
         kept = min(int((sizes > _NEGLIGIBLE * scale).sum()), room)
         block, coupling = left[:, :kept], sizes[:kept, None] * right[:kept]
         if kept == 0 and len(self.coefficients) < self.components:
-            block = self.rng.standard_normal((self.genes, min(self.width, room)))
+            block = np.random.default_rng(self.passes).standard_normal((self.genes, min(self.width, room)))
             coupling = np.zeros((block.shape[1], panel.shape[1]))
         self._project_out(block)
         return la.qr(block, mode="economic")[0] if block.shape[1] else block, coupling

@@ -11,6 +11,7 @@ from platform import python_version
 from time import perf_counter
 from typing import Any
 
+from tasks.core.krylov import RESOLUTION
 from tasks.core.references import Cells, Clustering, Counts, Model, Output, Plan
 from tasks.core.settings import Settings
 from tasks.core.store import Reference, Store
@@ -121,7 +122,7 @@ def make_record(settings: Settings, found: Findings, costs: Costs) -> RunRecord:
             "repeated_pairs_summed": sum(part.repeated_pairs for part in found.counts),
         },
         skipped={f"column {name}": reason for name, reason in found.plan.left_out.items()},
-        svd=_describe_model(found.model),
+        svd=_describe_model(found.model, settings),
         clustering=found.clustering.model_dump(include={"sizes", "inertia", "passes", "settled"}),
         stages=tuple(costs.stages),
         outputs=found.outputs,
@@ -144,7 +145,7 @@ def _describe_dataset(settings: Settings, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _describe_model(model: Model) -> dict[str, Any]:
+def _describe_model(model: Model, settings: Settings) -> dict[str, Any]:
     per_component = zip(model.singular_values, model.residuals, model.explained_variance_ratio, strict=True)
     return {
         "passes": model.passes,
@@ -154,6 +155,8 @@ def _describe_model(model: Model) -> dict[str, Any]:
                 "pc": f"pc{at}",
                 "singular_value": value,
                 "residual": residual,
+                "settled": residual <= settings.svd_tolerance,
+                "within_rank": value > RESOLUTION * model.singular_values[0],
                 "explained_variance_ratio": ratio,
             }
             for at, (value, residual, ratio) in enumerate(per_component, 1)

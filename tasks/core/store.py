@@ -164,6 +164,12 @@ class Store:
         self.finish(key, result)
         return Outcome(result, cached=False)
 
+    def remove(self, key: StageKey) -> None:
+        """Remove a stage's result, its manifest first."""
+        with self._named("remove", key.folder), suppress(FileNotFoundError):
+            self.fs.rm_file(self.locate(f"{key.folder}/{MANIFEST}"))
+            self.fs.rm(self.locate(key.folder), recursive=True)
+
     def check_writable(self) -> None:
         """Raise StoreError unless an object can be written here."""
         probe = f".probe-{os.getpid()}"

@@ -6,10 +6,14 @@ import polars as pl
 import pytest
 from sklearn.decomposition import TruncatedSVD
 
+from flows.cluster_cells import cluster_cells
+from tasks.core.settings import Settings
 from tasks.core.synthetic import write_dataset
 from tests.conftest import real_cells
 from tests.exact import correlations, decompose, read_normalized, well_separated
 from tests.flows.conftest import Ran, Run
+from tests.small_dataset import cell, gene_table, table_of
+from tests.small_dataset import write_dataset as write_small_dataset
 
 METADATA = [
     *("drug", "sample", "BARCODE_SUB_LIB_ID", "cell_line_id"),
@@ -157,3 +161,27 @@ def test_a_flag_wins_over_the_environment_which_wins_over_the_file(
     ran = run(dataset=dataset, settings_file=tmp_path / "settings.toml", samples=30)
     settings = ran.record["settings"]
     assert (settings["pca_dim"], settings["clusters"], settings["samples"]) == (3, 3, 30)
+
+
+def test_components_beyond_the_rank_are_told(run: Run, tmp_path: Path) -> None:
+    cells = [cell({3: 1.0, 5: 4.0}), cell({4: 2.0, 5: 1.0})] * 30
+    dataset = write_small_dataset(tmp_path / "dataset", [table_of(cells)], gene_table(40))
+    ran = run(dataset=dataset, samples=60, pca_dim=5, clusters=2)
+    assert ran.code == 0
+    assert [component["within_rank"] for component in ran.record["svd"]["components"]] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert "the last 3 components are beyond the matrix's rank" in ran.out
+
+
+def test_the_flow_s_parameters_are_the_settings_described_and_bounded() -> None:
+    schema = cluster_cells.parameters.model_dump()["properties"]
+    assert list(schema) == list(Settings.model_fields)
+    for name, field in Settings.model_fields.items():
+        assert schema[name]["description"] == field.description
+        assert schema[name].get("default") == field.default
+    assert schema["pca_dim"]["minimum"] == 1
