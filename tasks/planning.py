@@ -6,7 +6,7 @@ from tasks.core.settings import Settings
 from tasks.stage import networked
 
 
-@networked(name="plan", retries=3, task_run_name="plan {settings.dataset}")
+@networked(name="plan", task_run_name="plan {settings.dataset}")
 def plan_partitions(settings: Settings) -> Plan:
     """Resolve the dataset to a commit, or simulate it, and cut it into partitions."""
     return make_plan(settings)

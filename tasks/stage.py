@@ -28,11 +28,11 @@ def stage(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
     return task(name=name, cache_policy=NO_CACHE, persist_result=False, **options)
 
 
-def networked(name: str, retries: int, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
+def networked(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Make a task of a function that reads over a network as well: tried again while it cannot be reached."""
     return stage(
         name,
-        retries=retries,
+        retries=3,
         retry_delay_seconds=exponential_backoff(backoff_factor=2),
         retry_jitter_factor=0.5,
         retry_condition_fn=_is_passing,

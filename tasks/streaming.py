@@ -9,7 +9,7 @@ from tasks.core.store import Store
 from tasks.stage import as_state, networked
 
 
-@networked(name="streaming", retries=3, task_run_name="stream {partition.shard_name} from row {partition.start}")
+@networked(name="streaming", task_run_name="stream {partition.shard_name} from row {partition.start}")
 def stream_cells(partition: Partition, vocabulary: Vocabulary, settings: Settings) -> Cells | State[Cells]:
     """Land the cells of one partition, checked, as blocks of tokens and counts."""
     return as_state(land_cells(Store.at(settings.store), partition, vocabulary, settings.block_cells))

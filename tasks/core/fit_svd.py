@@ -12,7 +12,7 @@ import numpy as np
 from tasks.core.block import Block, Float32Array, Float64Array, IntArray, encode_matrix
 from tasks.core.errors import NumericsError
 from tasks.core.fold import in_order
-from tasks.core.krylov import BlockKrylov, RitzPairs
+from tasks.core.krylov import RESOLUTION, BlockKrylov, RitzPairs
 from tasks.core.krylov_passes import KrylovPasses
 from tasks.core.moments import Moments
 from tasks.core.partition_steps import gene_ranks
@@ -130,6 +130,7 @@ def _model(store: Store, key: StageKey, fit: _Fit, moments: Moments, order: Gene
         variances=tuple(variances),
         explained_variance_ratio=tuple(variances / (moments.variances.sum() or 1.0)),
         passes=fit.passes,
+        rank=int((fit.pairs.values > RESOLUTION * fit.pairs.values[0]).sum()),
         settled=bool(fit.pairs.residuals.max() <= settings.svd_tolerance),
     )
 

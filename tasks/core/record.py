@@ -11,7 +11,6 @@ from platform import python_version
 from time import perf_counter
 from typing import Any
 
-from tasks.core.krylov import RESOLUTION
 from tasks.core.references import Cells, Clustering, Counts, Model, Output, Plan
 from tasks.core.settings import Settings
 from tasks.core.store import Reference, Store
@@ -156,7 +155,7 @@ def _describe_model(model: Model, settings: Settings) -> dict[str, Any]:
                 "singular_value": value,
                 "residual": residual,
                 "settled": residual <= settings.svd_tolerance,
-                "within_rank": value > RESOLUTION * model.singular_values[0],
+                "within_rank": at <= model.rank,
                 "explained_variance_ratio": ratio,
             }
             for at, (value, residual, ratio) in enumerate(per_component, 1)

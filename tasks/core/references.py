@@ -112,6 +112,7 @@ class Model(Reference):
         residuals: (k,) `||X^T X v - s^2 v|| / s^2`.
         variances: (k,) variance of each column of the embedding.
         explained_variance_ratio: (k,) the same over the summed variance of all genes.
+        rank: leading components that are data; those after it are rounding.
         settled: whether every residual is within the tolerance.
     """
 
@@ -122,6 +123,7 @@ class Model(Reference):
     variances: tuple[float, ...]
     explained_variance_ratio: tuple[float, ...]
     passes: int
+    rank: int
     settled: bool
 
 

@@ -166,9 +166,12 @@ class Store:
 
     def remove(self, key: StageKey) -> None:
         """Remove a stage's result, its manifest first."""
-        with self._named("remove", key.folder), suppress(FileNotFoundError):
-            self.fs.rm_file(self.locate(f"{key.folder}/{MANIFEST}"))
-            self.fs.rm(self.locate(key.folder), recursive=True)
+        with self._named("remove", key.folder):
+            with suppress(FileNotFoundError):
+                self.fs.rm_file(self.locate(f"{key.folder}/{MANIFEST}"))
+            # A removal that was cut short has left the folder without its manifest.
+            with suppress(FileNotFoundError):
+                self.fs.rm(self.locate(key.folder), recursive=True)
 
     def check_writable(self) -> None:
         """Raise StoreError unless an object can be written here."""

@@ -103,3 +103,13 @@ def test_objects_are_found_however_deep(store: Store) -> None:
 
     made = make(store)
     assert list(objects_of(Outer(results=(made, made)))) == [made.data, made.data]
+
+
+@pytest.mark.parametrize("cut_short", [False, True])
+def test_a_removed_result_leaves_nothing(store: Store, *, cut_short: bool) -> None:
+    store.answer(KEY, Result, lambda: make(store))
+    if cut_short:
+        Path(store.root, KEY.folder, MANIFEST).unlink()
+    store.remove(KEY)
+    store.remove(KEY)
+    assert not Path(store.root, KEY.folder).exists()
