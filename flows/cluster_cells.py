@@ -34,7 +34,7 @@ def cluster_cells(settings: Settings) -> RunRecord:
         normalized = run.each(normalize, counts, order, settings)
         model = run.one(fit_svd, normalized, order, settings)
         embeddings = run.each(embed, normalized, order, model, settings)
-        clustering = run.one(cluster, embeddings, model, settings)
+        clustering = run.one(cluster, embeddings, settings)
         outputs = run.one(export, genes, cells, embeddings, model, clustering, settings)
 
     found = Findings(plan, cells, counts, model, clustering, outputs)

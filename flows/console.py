@@ -70,11 +70,7 @@ def summarize(settings: Settings, record: RunRecord) -> None:
         lines.append(f"the dataset ended before the {settings.samples:,} cells asked for")
     if read["empty_cells"]:
         lines.append(f"{read['empty_cells']:,} cells have no counts and are kept as zeros")
-    if not record.svd["settled"]:
-        lines.append("not every component settled: see the residuals in run.json")
-    beyond = sum(not component["within_rank"] for component in record.svd["components"])
-    if beyond:
-        lines.append(f"the last {beyond:,} components are beyond the matrix's rank: rounding, not data")
+    lines += record.svd["shortcomings"]
     _results.print("; ".join(lines))
     for name in (*(output.name for output in record.outputs), RECORD):
         _results.print(f"  {Store.at(settings.output).locate(name)}")

@@ -1,5 +1,6 @@
 """Stages: fit the truncated SVD of all partitions, and embed each partition in its components."""
 
+from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 
 from tasks.core import fit_svd as core
@@ -13,7 +14,10 @@ from tasks.stage import as_state, stage
 @stage(name="svd")
 def fit_svd(partitions: list[Normalized], order: GeneOrder, settings: Settings) -> Model | State[Model]:
     """Fit the leading components, pass by pass over the blocks."""
-    return as_state(core.fit_svd(Store.at(settings.store), partitions, order, settings))
+    outcome = core.fit_svd(Store.at(settings.store), partitions, order, settings)
+    for warning in outcome.result.shortcomings:
+        get_run_logger().warning(warning)
+    return as_state(outcome)
 
 
 @stage(name="embedding")

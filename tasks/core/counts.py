@@ -38,15 +38,3 @@ def _is_canonical(cells: Block, columns: IntArray) -> bool:
     starts = cells.offsets[:-1]
     ascending[starts[starts < len(columns)]] = True
     return bool(ascending.all() and (cells.values > 0).all())
-
-
-def order_by_popularity(cells_per_gene: IntArray) -> npt.NDArray[np.int32]:
-    """Rank of each gene when those seen in most cells come first; ties in the vocabulary's order.
-
-    Sparse products are bound by cache: with the genes that most values belong to side by side, the rows of a
-    dense panel that they touch stay there.
-    """
-    order = np.argsort(-cells_per_gene.astype(np.int64), kind="stable")
-    rank = np.empty(len(order), np.int32)
-    rank[order] = np.arange(len(order), dtype=np.int32)
-    return rank

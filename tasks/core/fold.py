@@ -5,15 +5,61 @@ time only a few results are waiting, so memory does not grow with the number of 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 from threadpoolctl import threadpool_limits
 
+from tasks.core.errors import NumericsError
+
 Item = TypeVar("Item")
+Read = TypeVar("Read")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Blocks(Generic[Read]):
+    """Rows of a matrix in blocks that are read when they are needed.
+
+    Attributes:
+        sources: where each block is.
+        names: what to call each in messages.
+        rows: rows of each.
+        read: gives the block of a source.
+        workers: threads that read and compute at the same time, each on a block of its own.
+    """
+
+    sources: Sequence[Any]
+    names: Sequence[str]
+    rows: Sequence[int]
+    read: Callable[[Any], Read]
+    workers: int
+
+    def every(self, step: int) -> "Blocks[Read]":
+        """Give each step-th block, from the first on."""
+        sample = slice(None, None, step)
+        return replace(self, sources=self.sources[sample], names=self.names[sample], rows=self.rows[sample])
+
+    def map(self, function: Callable[..., Result], *each: Iterable[Any]) -> Iterator[Result]:
+        """Yield `function(block, ...)` for every block, in order; each further iterable gives an argument a block.
+
+        Raises:
+            NumericsError: the function refused a block; names it.
+        """
+
+        def applied(item: tuple[Any, ...]) -> Result:
+            name, source, *arguments = item
+            try:
+                return function(self.read(source), *arguments)
+            except NumericsError as error:
+                raise NumericsError(f"{name} {error}") from error
+
+        items = zip(self.names, self.sources, *each, strict=True)
+        with ThreadPoolExecutor(self.workers) as executor:
+            yield from in_order(executor, applied, items, ahead=self.workers + 1)
 
 
 def in_order(

@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-from tasks.core.block import Block, Float64Array, decode_table, encode_table
+from tasks.core.block import Block, Float64Array, IntArray, decode_table, encode_table
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,16 @@ class Moments:
 
     def __add__(self, other: Self) -> Self:
         return type(self)(self.cells + other.cells, self.sums + other.sums, self.squares + other.squares)
+
+    @property
+    def expressed(self) -> IntArray:
+        """Genes that have any value but zero, ascending."""
+        return np.flatnonzero(self.squares > 0)
+
+    @property
+    def extent(self) -> int:
+        """Genes up to the last that is expressed."""
+        return int(self.expressed[-1]) + 1 if len(self.expressed) else 0
 
     @property
     def means(self) -> Float64Array:

@@ -3,15 +3,17 @@
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from tasks.core import cells as cells_module
 from tasks.core import counts as counts_module
 from tasks.core import normalize as normalize_module
-from tasks.core.block import Block, IntArray, decode_matrix, encode_matrix, encode_table, in_blocks
+from tasks.core.block import Block, decode_matrix, encode_matrix, encode_table, in_blocks
 from tasks.core.cells import EXPRESSIONS, GENES, read_cells
 from tasks.core.moments import Moments
 from tasks.core.plan import column_of_token
+from tasks.core.ranked import rank_by_popularity
 from tasks.core.references import (
     Cells,
     Counts,
@@ -97,7 +99,7 @@ def order_genes(store: Store, counts: Counts, genes: int) -> Outcome[GeneOrder]:
         seen = np.zeros(genes, np.int64)
         for block in _read_blocks(store, counts.blocks):
             seen += np.bincount(block.genes, minlength=genes)
-        ranks = counts_module.order_by_popularity(seen)
+        ranks = rank_by_popularity(seen)
         ref = store.put(f"{key.folder}/ranks.arrow", encode_matrix(ranks[:, None]), genes)
         return GeneOrder(key=key.digest, genes=genes, ranks=ref)
 
@@ -137,7 +139,7 @@ def embed(store: Store, normalized: Normalized, order: GeneOrder, model: Model) 
     key = StageKey(stage="embedding", version=_EMBEDDING_VERSION, inputs={"cells": normalized.key, "model": model.key})
 
     def make() -> Embedding:
-        v_gk = decode_matrix(store.get(model.components)).astype(np.float32)
+        v_gk = decode_matrix(store.get(model.components))
         by_rank = np.empty_like(v_gk)
         by_rank[gene_ranks(store, order)] = v_gk
         blocks = _read_blocks(store, normalized.blocks)
@@ -148,9 +150,9 @@ def embed(store: Store, normalized: Normalized, order: GeneOrder, model: Model) 
     return store.answer(key, Embedding, make)
 
 
-def gene_ranks(store: Store, order: GeneOrder) -> IntArray:
+def gene_ranks(store: Store, order: GeneOrder) -> npt.NDArray[np.int32]:
     """(genes,) rank of each gene of the vocabulary."""
-    return decode_matrix(store.get(order.ranks))[:, 0].astype(np.int32)
+    return decode_matrix(store.get(order.ranks))[:, 0]
 
 
 def _put_block(store: Store, key: StageKey, index: int, block: Block) -> ObjectRef:

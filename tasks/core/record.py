@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any
 
 from tasks.core.references import Cells, Clustering, Counts, Model, Output, Plan
+from tasks.core.results import component_table
 from tasks.core.settings import Settings
 from tasks.core.store import Reference, Store
 
@@ -121,7 +122,7 @@ def make_record(settings: Settings, found: Findings, costs: Costs) -> RunRecord:
             "repeated_pairs_summed": sum(part.repeated_pairs for part in found.counts),
         },
         skipped={f"column {name}": reason for name, reason in found.plan.left_out.items()},
-        svd=_describe_model(found.model, settings),
+        svd=_describe_model(found.model),
         clustering=found.clustering.model_dump(include={"sizes", "inertia", "passes", "settled"}),
         stages=tuple(costs.stages),
         outputs=found.outputs,
@@ -144,22 +145,13 @@ def _describe_dataset(settings: Settings, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _describe_model(model: Model, settings: Settings) -> dict[str, Any]:
-    per_component = zip(model.singular_values, model.residuals, model.explained_variance_ratio, strict=True)
+def _describe_model(model: Model) -> dict[str, Any]:
     return {
         "passes": model.passes,
-        "settled": model.settled,
-        "components": [
-            {
-                "pc": f"pc{at}",
-                "singular_value": value,
-                "residual": residual,
-                "settled": residual <= settings.svd_tolerance,
-                "within_rank": at <= model.rank,
-                "explained_variance_ratio": ratio,
-            }
-            for at, (value, residual, ratio) in enumerate(per_component, 1)
-        ],
+        "rank": model.rank,
+        "settled": all(model.settled),
+        "shortcomings": model.shortcomings,
+        "components": component_table(model).to_dicts(),
     }
 
 

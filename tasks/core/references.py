@@ -108,23 +108,37 @@ class Model(Reference):
 
     Attributes:
         components: object with the (genes, k) singular vectors, in the vocabulary's order.
-        singular_values: (k,) descending.
+        singular_values: (k,) descending; zeros past the rank, as their components.
         residuals: (k,) `||X^T X v - s^2 v|| / s^2`.
+        settled: (k,) whether the residual is within the tolerance.
         variances: (k,) variance of each column of the embedding.
         explained_variance_ratio: (k,) the same over the summed variance of all genes.
-        rank: leading components that are data; those after it are rounding.
-        settled: whether every residual is within the tolerance.
+        rank: leading components that are data; past it, there is nothing but rounding.
     """
 
     key: str
     components: ObjectRef
     singular_values: tuple[float, ...]
     residuals: tuple[float, ...]
+    settled: tuple[bool, ...]
     variances: tuple[float, ...]
     explained_variance_ratio: tuple[float, ...]
     passes: int
     rank: int
-    settled: bool
+
+    @property
+    def shortcomings(self) -> list[str]:
+        """What a reader of the results must know, a sentence each."""
+        unsettled, beyond = self.settled.count(False), len(self.settled) - self.rank
+        told = []
+        if unsettled:
+            told.append(
+                f"{unsettled:,} components did not settle to the svd_tolerance within {self.passes:,} passes: "
+                "components.csv has their residuals; a higher svd_max_passes gives them more"
+            )
+        if beyond:
+            told.append(f"the last {beyond:,} components are beyond the rank of the matrix, and zeros")
+        return told
 
 
 class Embedding(Reference):

@@ -20,7 +20,8 @@ from tasks.core.references import Cells, Clustering, Embedding, Model, Output, V
 from tasks.core.store import Store
 
 EMBEDDINGS_CSV, EMBEDDINGS_PARQUET = "embeddings.csv", "embeddings.parquet"
-VARIANCE_CSV, COMPONENTS_PARQUET = "pca_variance.csv", "components.parquet"
+VARIANCE_CSV = "pca_variance.csv"
+COMPONENTS_CSV, COMPONENTS_PARQUET = "components.csv", "components.parquet"
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,6 @@ class Results:
     model: Model
     clustering: Clustering
 
-    @property
-    def component_names(self) -> list[str]:
-        """`pc1`, `pc2`, ..."""
-        return [f"pc{number}" for number in range(1, len(self.model.singular_values) + 1)]
-
 
 def export(store: Store, output: Store, results: Results) -> tuple[Output, ...]:
     """Write the tables beside each other, all of them or none.
@@ -47,7 +43,9 @@ def export(store: Store, output: Store, results: Results) -> tuple[Output, ...]:
     """
     with _scratch(output) as folder:
         _write_embeddings(store, results, folder)
-        variance_table(results).write_csv(folder / VARIANCE_CSV)
+        components = component_table(results.model)
+        components.select("pc", "explained_variance_ratio").write_csv(folder / VARIANCE_CSV)
+        components.write_csv(folder / COMPONENTS_CSV)
         _write_components(store, results, folder)
         outputs = tuple(_describe(path) for path in sorted(folder.iterdir()))
         for made in outputs:
@@ -55,10 +53,23 @@ def export(store: Store, output: Store, results: Results) -> tuple[Output, ...]:
         return outputs
 
 
-def variance_table(results: Results) -> pl.DataFrame:
-    """Share of the variance of all genes that each component explains."""
+def component_names(model: Model) -> list[str]:
+    """`pc1`, `pc2`, ..."""
+    return [f"pc{number}" for number in range(1, len(model.singular_values) + 1)]
+
+
+def component_table(model: Model) -> pl.DataFrame:
+    """Each component's singular value, how right it is, and the share of the variance of all genes it explains."""
+    names = component_names(model)
     return pl.DataFrame(
-        {"pc": results.component_names, "explained_variance_ratio": results.model.explained_variance_ratio}
+        {
+            "pc": names,
+            "singular_value": model.singular_values,
+            "residual": model.residuals,
+            "settled": model.settled,
+            "within_rank": [at < model.rank for at in range(len(names))],
+            "explained_variance_ratio": model.explained_variance_ratio,
+        }
     )
 
 
@@ -67,7 +78,7 @@ def cell_tables(store: Store, results: Results) -> Iterator[pa.Table]:
     for cells, embedding, labels in zip(results.cells, results.embeddings, results.clustering.labels, strict=True):
         table = decode_table(store.get(cells.metadata))
         z_nk = decode_matrix(store.get(embedding.table))
-        for name, column in zip(results.component_names, z_nk.T, strict=True):
+        for name, column in zip(component_names(results.model), z_nk.T, strict=True):
             table = table.append_column(name, pa.array(np.ascontiguousarray(column)))
         labels_n = decode_matrix(store.get(labels))[:, 0].astype(np.int32)
         yield table.append_column("cluster", pa.array(labels_n))
@@ -89,7 +100,7 @@ def _write_embeddings(store: Store, results: Results, folder: Path) -> None:
 def _write_components(store: Store, results: Results, folder: Path) -> None:
     genes = decode_table(store.get(results.vocabulary.table)).select([ENSEMBL, SYMBOL])
     v_gk = decode_matrix(store.get(results.model.components))
-    for name, column in zip(results.component_names, v_gk.T, strict=True):
+    for name, column in zip(component_names(results.model), v_gk.T, strict=True):
         genes = genes.append_column(name, pa.array(np.ascontiguousarray(column)))
     pq.write_table(genes, folder / COMPONENTS_PARQUET)
 

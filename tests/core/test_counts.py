@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.block import Block
-from tasks.core.counts import build_counts, order_by_popularity
+from tasks.core.counts import build_counts
 
 COLUMN_OF_TOKEN = np.array([-1, -1, -1, 2, 0, 1, 3], np.int32)
 cells_of_pairs = st.lists(st.lists(st.tuples(st.integers(3, 6), st.integers(0, 70_000)), max_size=8), max_size=5)
@@ -34,7 +34,3 @@ def test_sums_of_small_counts_do_not_overflow() -> None:
     doubled = block_of([[(3, 65_535), (3, 65_535)]])
     narrow = Block(doubled.offsets, doubled.genes, doubled.values.astype(np.uint16))
     assert build_counts(narrow, COLUMN_OF_TOKEN)[0].values.tolist() == [131_070]
-
-
-def test_popular_genes_come_first_and_ties_keep_their_order() -> None:
-    assert order_by_popularity(np.array([1, 5, 0, 5])).tolist() == [2, 0, 3, 1]

@@ -4,7 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tasks.core.fold import in_order
+from tasks.core.errors import NumericsError
+from tasks.core.fold import Blocks, in_order
 
 
 def test_results_come_in_order_whoever_finishes_first() -> None:
@@ -52,3 +53,33 @@ def test_an_error_comes_at_its_turn_and_stops_the_rest() -> None:
 def test_ahead_must_be_positive() -> None:
     with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="ahead=0"):
         list(in_order(executor, str, [1], ahead=0))
+
+
+def blocks_of(numbers: list[int]) -> Blocks[int]:
+    return Blocks(numbers, [f"block {number}" for number in numbers], [1] * len(numbers), lambda number: -number, 2)
+
+
+def test_blocks_are_read_and_mapped_in_order_with_what_each_is_given() -> None:
+    given = ["a", "b", "c", "d"]
+    assert list(blocks_of([1, 2, 3, 4]).map(lambda block, name: (block, name), given)) == [
+        (-1, "a"),
+        (-2, "b"),
+        (-3, "c"),
+        (-4, "d"),
+    ]
+
+
+def test_every_so_many_blocks_are_a_sample() -> None:
+    sample = blocks_of([1, 2, 3, 4, 5]).every(2)
+    assert list(sample.map(abs)) == [1, 3, 5]
+    assert list(sample.names) == ["block 1", "block 3", "block 5"]
+
+
+def test_a_block_that_is_refused_is_named() -> None:
+    def refuse(block: int) -> int:
+        if block == -3:
+            raise NumericsError("is odd")
+        return block
+
+    with pytest.raises(NumericsError, match=r"^block 3 is odd$"):
+        list(blocks_of([1, 2, 3, 4]).map(refuse))

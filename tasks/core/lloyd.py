@@ -1,28 +1,20 @@
-"""K-means over blocks of an embedding: restarts on a sample, then exact Lloyd passes over every cell.
+"""Lloyd's passes of K-means over blocks of points: sums over each block's clusters, which add up."""
 
-A Lloyd pass is a fold: each block gives the sums, sizes and inertia of its clusters, which add up to those of all
-cells, so the result is that of Lloyd's algorithm (as in sklearn's KMeans) with all cells in memory.
-"""
-
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Self
 
 import numpy as np
-from sklearn.cluster import KMeans
 
 from tasks.core.block import Float64Array, IntArray, NumberArray
-
-RESTARTS = 10
-SAMPLE_CELLS = 20_000
-MAX_PASSES = 300
-# As sklearn: settled when the centres move, in all, by this share of the mean variance of a component.
-TOLERANCE = 1e-4
+from tasks.core.fold import Blocks
+from tasks.core.progress import Progress, report
 
 
 @dataclass(frozen=True)
 class ClusterSums:
-    """What one Lloyd pass needs to know of some cells; adds up over blocks.
+    """Sums over the cells of each cluster.
 
     Attributes:
         sums: (clusters, components) sum of each cluster's cells.
@@ -80,9 +72,18 @@ class ClusterSums:
         return sums / np.maximum(sizes, 1)[:, None]
 
 
+def assign(cells: NumberArray, centres: Float64Array) -> tuple[IntArray, Float64Array]:
+    """Nearest centre of each cell, the first of equals, and the squared distance to it."""
+    points = cells.astype(np.float64)
+    scores = (centres**2).sum(axis=1) - 2.0 * (points @ centres.T)
+    labels = scores.argmin(axis=1)
+    nearest = points - centres[labels]
+    return labels, np.einsum("nk,nk->n", nearest, nearest)
+
+
 @dataclass(frozen=True)
 class Centres:
-    """Settled cluster centres.
+    """Cluster centres after some passes.
 
     Attributes:
         centres: (clusters, components).
@@ -95,43 +96,20 @@ class Centres:
     settled: bool
 
 
-def assign(cells: NumberArray, centres: Float64Array) -> tuple[IntArray, Float64Array]:
-    """Nearest centre of each cell, the first of equals, and the squared distance to it."""
-    points = cells.astype(np.float64)
-    scores = (centres**2).sum(axis=1) - 2.0 * (points @ centres.T)
-    labels = scores.argmin(axis=1)
-    nearest = points - centres[labels]
-    return labels, np.einsum("nk,nk->n", nearest, nearest)
+def sum_up(blocks: Blocks[NumberArray], centres: Float64Array) -> ClusterSums:
+    """Assign all points to the nearest of the centres and sum up the clusters."""
+    return reduce(add, blocks.map(lambda points: ClusterSums.of(points, centres)))
 
 
-def start_centres(sample: NumberArray, clusters: int, seed: int) -> Float64Array:
-    """Best of several k-means++ starts, each run to its end on a sample of the cells."""
-    model = KMeans(clusters, n_init=RESTARTS, random_state=seed).fit(sample.astype(np.float64))
-    centres: Float64Array = model.cluster_centers_
-    return centres
-
-
-def lloyd(
-    lloyd_pass: Callable[[Float64Array], ClusterSums],
-    start: Float64Array,
-    mean_variance: float,
-    on_pass: Callable[[int, float], None],
-) -> Centres:
-    """Move the centres to the means of their cells until they rest.
-
-    Args:
-        lloyd_pass: sums over all cells, assigned to the centres given.
-        start: (clusters, components) first centres.
-        mean_variance: mean over components of the cells' variance, the scale of the tolerance.
-        on_pass: told the number of passes made and the inertia that the last one found.
-    """
+def lloyd(blocks: Blocks[NumberArray], start: Float64Array, at_rest: float, max_passes: int) -> Centres:
+    """Move centres to the means of their points until, squared and in all, they move by no more than `at_rest`."""
     centres = start
-    for done in range(1, MAX_PASSES + 1):
-        sums = lloyd_pass(centres)
-        on_pass(done, sums.inertia)
+    for passes in range(1, max_passes + 1):
+        sums = sum_up(blocks, centres)
+        report(Progress("clustering", "pass", passes, note=f"inertia {sums.inertia:.6g}"))
         moved = sums.centres()
         shift = float(((moved - centres) ** 2).sum())
         centres = moved
-        if shift <= TOLERANCE * mean_variance:
-            return Centres(centres, done, settled=True)
-    return Centres(centres, MAX_PASSES, settled=False)
+        if shift <= at_rest:
+            return Centres(centres, passes, settled=True)
+    return Centres(centres, max_passes, settled=False)

@@ -1,11 +1,12 @@
-from functools import reduce
-from operator import add
-
 import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from tasks.core.kmeans import TOLERANCE, Centres, ClusterSums, assign, lloyd, start_centres
+from tasks.core.block import NumberArray
+from tasks.core.fold import Blocks
+from tasks.core.lloyd import Centres, assign, lloyd
+
+TOLERANCE = 1e-4
 
 
 def blobs(cells: int, clusters: int, seed: int = 0) -> np.ndarray:
@@ -14,11 +15,14 @@ def blobs(cells: int, clusters: int, seed: int = 0) -> np.ndarray:
     return middles[rng.integers(clusters, size=cells)] + rng.normal(size=(cells, 6))
 
 
-def settle(cells: np.ndarray, start: np.ndarray, blocks: int = 3) -> Centres:
-    def one_pass(centres: np.ndarray) -> ClusterSums:
-        return reduce(add, (ClusterSums.of(block, centres) for block in np.array_split(cells, blocks)))
+def in_blocks(cells: np.ndarray, number: int) -> Blocks[NumberArray]:
+    blocks = np.array_split(cells, number)
+    names = [f"block {at}" for at in range(number)]
+    return Blocks(blocks, names, [len(block) for block in blocks], lambda block: block, workers=2)
 
-    return lloyd(one_pass, start, float(cells.var(axis=0).mean()), lambda _passes, _inertia: None)
+
+def settle(cells: np.ndarray, start: np.ndarray, blocks: int = 3, passes: int = 300) -> Centres:
+    return lloyd(in_blocks(cells, blocks), start, TOLERANCE * float(cells.var(axis=0).mean()), passes)
 
 
 @pytest.mark.parametrize("clusters", [1, 5, 20])
@@ -47,10 +51,11 @@ def test_an_empty_cluster_takes_the_farthest_cell_as_in_sklearn() -> None:
 
 
 def test_equal_cells_leave_clusters_empty_and_centres_finite() -> None:
-    found = settle(np.ones((10, 2)), np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]))
+    found = settle(np.ones((10, 2)), np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]), blocks=2)
     assert np.isfinite(found.centres).all()
 
 
-def test_the_start_is_the_same_for_the_same_seed() -> None:
-    cells = blobs(500, 4)
-    assert np.array_equal(start_centres(cells, 4, 1), start_centres(cells, 4, 1))
+def test_passes_that_do_not_suffice_are_told() -> None:
+    cells = blobs(2_000, 5)
+    found = settle(cells, cells[:20], passes=2)
+    assert (found.passes, found.settled) == (2, False)
