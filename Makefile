@@ -16,8 +16,9 @@ test: $(INSTALLED)  ## every check
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
-bench: $(INSTALLED)  ## this flow against the plain script, on the same simulated cells
-	$(BIN)/python -m tests.bench.against_script
+bench: $(INSTALLED)  ## this project against scikit-learn, scanpy and a plain script, on the same simulated cells
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python -m tests.bench --output bench.json
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

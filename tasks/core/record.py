@@ -64,7 +64,7 @@ class Costs:
     @contextmanager
     def measure(self, stage: str) -> Iterator["Steps"]:
         """Measure one stage; the block counts its steps."""
-        _reset_peak_memory()
+        reset_peak_memory()
         steps, began = Steps(), perf_counter()
         yield steps
         seconds = perf_counter() - began
@@ -73,7 +73,7 @@ class Costs:
                 stage=stage,
                 seconds=round(seconds, 3),
                 cells_per_second=round(self.cells / seconds, 1),
-                peak_memory_bytes=_peak_memory(),
+                peak_memory_bytes=peak_memory(),
                 made=steps.made,
                 cached=steps.cached,
             )
@@ -155,15 +155,17 @@ def _describe_model(model: Model) -> dict[str, Any]:
     }
 
 
-def _reset_peak_memory() -> None:
-    # Linux lets a process reset its own high-water mark; elsewhere the mark is that of the process so far.
+def reset_peak_memory() -> None:
+    """Begin a new high-water mark of this process's memory, where the system lets it."""
+    # Elsewhere than on Linux the mark is that of the process so far.
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
+    """Most memory, in bytes, that was resident in this process since the last reset."""
     try:
         status = Path("/proc/self/status").read_text()
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))

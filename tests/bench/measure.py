@@ -2,7 +2,6 @@
 
 import os
 import resource
-import statistics
 import subprocess
 import threading
 import time
@@ -10,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -26,7 +26,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], folder: Path) ->
     began = time.perf_counter()
     with (
         (folder / "log").open("w") as log,
-        subprocess.Popen(command, env=dict(environment), stdout=log, stderr=subprocess.STDOUT) as process,
+        subprocess.Popen(command, cwd=ROOT, env=dict(environment), stdout=log, stderr=subprocess.STDOUT) as process,
     ):
         peak = _watch(process)
     wall = time.perf_counter() - began
@@ -35,14 +35,6 @@ def run(command: Sequence[str], environment: Mapping[str, str], folder: Path) ->
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Cost(wall, cpu, peak)
-
-
-def medians(costs: Sequence[Cost]) -> Cost:
-    return Cost(
-        statistics.median(cost.wall_seconds for cost in costs),
-        statistics.median(cost.cpu_seconds for cost in costs),
-        max(cost.peak_bytes for cost in costs),
-    )
 
 
 def _watch(process: subprocess.Popen[bytes]) -> int:

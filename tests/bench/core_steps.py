@@ -1,0 +1,54 @@
+"""The stages of a run as plain calls into the core, without Prefect."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from tasks.core import fit_kmeans, fit_svd, results
+from tasks.core.fold import Blocks
+from tasks.core.partition_steps import build_counts, embed, land_cells, normalize, order_genes
+from tasks.core.plan import make_plan
+from tasks.core.references import Cells, Counts, GeneOrder, Normalized, Plan
+from tasks.core.settings import Settings
+from tasks.core.store import Outcome, Store
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that comes before the SVD."""
+
+    plan: Plan
+    cells: list[Cells]
+    counts: list[Counts]
+    order: GeneOrder
+    normalized: list[Normalized]
+
+
+def prepare(settings: Settings) -> Prepared:
+    """Everything up to the normalized blocks, found in the store or made."""
+    store = Store.at(settings.store)
+    plan = make_plan(settings)
+    genes = plan.vocabulary
+    land = partial(land_cells, vocabulary=genes, block_cells=settings.block_cells)
+    cells = _each(settings, lambda part: land(store, part), plan.partitions)
+    counts = _each(settings, lambda part: build_counts(store, part, genes), cells)
+    order = order_genes(store, counts[0], genes.genes).result
+    return Prepared(plan, cells, counts, order, _each(settings, lambda part: normalize(store, part, order), counts))
+
+
+def run(settings: Settings) -> None:
+    """The whole job, from the dataset to the files of the results."""
+    store = Store.at(settings.store)
+    made = prepare(settings)
+    model = fit_svd.fit_svd(store, made.normalized, made.order, settings).result
+    embeddings = _each(settings, lambda part: embed(store, part, made.order, model), made.normalized)
+    clustering = fit_kmeans.fit_kmeans(store, embeddings, settings).result
+    tables = results.Results(made.plan.vocabulary, made.cells, embeddings, model, clustering)
+    results.export(store, Store.at(settings.output), tables)
+
+
+def _each(settings: Settings, step: Callable[[Any], Outcome[Any]], parts: Sequence[Any]) -> list[Any]:
+    names = [str(at) for at in range(len(parts))]
+    blocks: Blocks[Any] = Blocks(parts, names, [1] * len(parts), lambda part: part, settings.threads)
+    return [outcome.result for outcome in blocks.map(step)]
