@@ -41,6 +41,11 @@ class Block:
         """Number of rows."""
         return len(self.offsets) - 1
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        return self.offsets.nbytes + self.genes.nbytes + self.values.nbytes
+
     def matrix(self, genes: int) -> Any:
         """CSR matrix of shape (cells, genes), sharing memory where the types allow."""
         indices = self.genes.astype(np.int32, copy=False)

@@ -7,7 +7,7 @@ from operator import add
 import numpy as np
 
 from tasks.core.block import Block, encode_matrix
-from tasks.core.fold import Blocks
+from tasks.core.fold import Blocks, KeepFirst
 from tasks.core.krylov_passes import KrylovPasses
 from tasks.core.krylov_svd import KrylovSVD
 from tasks.core.moments import Moments
@@ -18,6 +18,8 @@ from tasks.core.settings import Settings
 from tasks.core.store import Outcome, StageKey, Store
 
 VERSION = 2
+# Reading and decoding is a quarter of a pass. This much holds some 30,000 cells.
+_KEPT_BYTES = 2**28
 
 
 def fit_svd(store: Store, partitions: Sequence[Normalized], order: GeneOrder, settings: Settings) -> Outcome[Model]:
@@ -50,11 +52,12 @@ def _matrix(store: Store, partitions: Sequence[Normalized], order: GeneOrder, wo
     moments = reduce(add, (Moments.from_arrow(store.get(part.moments)) for part in partitions))
     refs = [ref for part in partitions for ref in part.blocks]
     genes = moments.extent
+    read = KeepFirst(lambda ref: Block.from_arrow(store.get(ref)), lambda block: block.nbytes, _KEPT_BYTES)
     blocks = Blocks(
         sources=refs,
         names=[store.locate(ref.path) for ref in refs],
         rows=[ref.rows for ref in refs],
-        read=lambda ref: Block.from_arrow(store.get(ref)).matrix(genes),
+        read=lambda ref: read(ref).matrix(genes),
         workers=workers,
     )
     return RankedMatrix(blocks, gene_ranks(store, order), moments)

@@ -4,6 +4,7 @@ However many workers there are, results are combined in one order, so sums are t
 time only a few results are waiting, so memory does not grow with the number of items.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -60,6 +61,37 @@ class Blocks(Generic[Read]):
         items = zip(self.names, self.sources, *each, strict=True)
         with ThreadPoolExecutor(self.workers) as executor:
             yield from in_order(executor, applied, items, ahead=self.workers + 1)
+
+
+class KeepFirst(Generic[Read]):
+    """Reads blocks, and keeps the first ones in memory until a budget is spent.
+
+    Passes go over all blocks in the same order, where keeping the latest would always miss.
+
+    Args:
+        read: gives the block of a source.
+        size: bytes of a block.
+        budget: bytes to keep at most.
+    """
+
+    def __init__(self, read: Callable[[Any], Read], size: Callable[[Read], int], budget: int) -> None:
+        self._read = read
+        self._size = size
+        self._left = budget
+        self._kept: dict[Any, Read] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, source: Any) -> Read:
+        """Give the block of a source, which must be hashable."""
+        if source in self._kept:
+            return self._kept[source]
+        block = self._read(source)
+        size = self._size(block)
+        with self._lock:
+            if size <= self._left and source not in self._kept:
+                self._kept[source] = block
+                self._left -= size
+        return block
 
 
 def in_order(

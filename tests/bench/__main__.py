@@ -24,7 +24,7 @@ from tests.bench.report import render
 
 Way = Callable[[], Figures]
 AGAINST_SCRIPT, CURVE = (20_000, 80_000), (5_000, 20_000, 80_000, 200_000)
-_DECODED_CELLS, _SVD_CELLS = 10_000, 20_000
+_DECODED_CELLS, _SVD_CELLS, _ENCODED_CELLS = 20_000, 20_000, 5_000
 
 
 def main() -> None:
@@ -53,6 +53,7 @@ def measure(scratch: Path, rounds: int, largest: int) -> dict[str, Any]:
         "clusters": CLUSTERS,
         "decode": _decode(Commands(dataset, _DECODED_CELLS, scratch), rounds),
         "svd": _svd(Commands(dataset, _SVD_CELLS, scratch), rounds),
+        "encodings": Commands(dataset, _ENCODED_CELLS, scratch).alone("decode_encodings"),
         "commands": _commands(dataset, scratch, rounds, largest),
     }
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 # A decoder is to have one core, libraries' own threads included: before they are imported and count the cores.
-if sys.argv[1].startswith("decode"):
+if __name__ == "__main__" and sys.argv[1].startswith("decode"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 import numpy as np
 import scipy.sparse as sp
 from datasets import load_dataset
 
+from tasks.core.block import Block
 from tasks.core.cells import read_cells
 from tasks.core.counts import build_counts
 from tasks.core.fit_svd import fit_svd
@@ -31,7 +32,7 @@ from tasks.core.record import peak_memory, reset_peak_memory
 from tasks.core.settings import Settings
 from tasks.core.source import stream_partition
 from tasks.core.store import Store
-from tests.bench import core_steps
+from tests.bench import core_steps, encodings
 from tests.exact import decompose, read_normalized
 
 COMPONENTS, CLUSTERS = 50, 10
@@ -143,6 +144,13 @@ def svd_exact(settings: Settings) -> dict[str, Any]:
     return measured | {"singular_values": exact.values.tolist(), "ratios": exact.ratios.tolist()}
 
 
+def decode_encodings(settings: Settings) -> dict[str, Any]:
+    """Ways to keep the blocks on disk."""
+    made, store = core_steps.prepare(settings), Store.at(settings.store)
+    blocks = {"counts": made.counts[0].blocks[0], "normalized": made.normalized[0].blocks[0]}
+    return {kind: encodings.compare(Block.from_arrow(store.get(ref))) for kind, ref in blocks.items()}
+
+
 def without_prefect(settings: Settings) -> dict[str, Any]:
     """The whole job without Prefect."""
     measured: dict[str, Any] = {}
@@ -165,6 +173,7 @@ WHAT: dict[str, Callable[[Settings], dict[str, Any]]] = {
     for function in (
         *(decode, decode_dicts, decode_dicts_to_csr),
         *(svd_ours, svd_sklearn, svd_scanpy, svd_exact),
+        decode_encodings,
         without_prefect,
     )
 }

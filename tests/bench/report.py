@@ -35,6 +35,8 @@ def render(measured: Measured) -> str:
                 _svd_rows(measured),
             ),
             "",
+            *_table(["blocks on disk", "bytes / nonzero", "M nonzeros/s read"], _encoding_rows(measured)),
+            "",
             *_table(
                 ["command", "cells", "wall s", "CPU s", "peak MB", "worst error of a ratio"], _command_rows(measured)
             ),
@@ -128,6 +130,14 @@ def _svd_rows(measured: Measured) -> list[list[str]]:
         error = np.abs(values / exact - 1).max()
         rows.append([name, *_costs(figures), f"{error:.1e}"])
     return rows
+
+
+def _encoding_rows(measured: Measured) -> list[list[str]]:
+    return [
+        [f"{kind}: {way['way']}", f"{way['bytes_per_nonzero']:.2f}", f"{way['nonzeros_per_second'] / 1e6:.0f}"]
+        for kind in ("counts", "normalized")
+        for way in measured["encodings"][kind]
+    ]
 
 
 def _command_rows(measured: Measured) -> list[list[str]]:

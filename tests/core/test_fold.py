@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tasks.core.errors import NumericsError
-from tasks.core.fold import Blocks, in_order
+from tasks.core.fold import Blocks, KeepFirst, in_order
 
 
 def test_results_come_in_order_whoever_finishes_first() -> None:
@@ -83,3 +83,16 @@ def test_a_block_that_is_refused_is_named() -> None:
 
     with pytest.raises(NumericsError, match=r"^block 3 is odd$"):
         list(blocks_of([1, 2, 3, 4]).map(refuse))
+
+
+def test_the_first_blocks_are_kept_until_the_budget_is_spent() -> None:
+    read: list[int] = []
+
+    def reading(source: int) -> bytes:
+        read.append(source)
+        return bytes(source)
+
+    keep = KeepFirst(reading, len, budget=10)
+    for _ in range(3):
+        assert [len(keep(source)) for source in (4, 5, 6, 1, 7)] == [4, 5, 6, 1, 7]
+    assert read == [4, 5, 6, 1, 7, 6, 7, 6, 7]

@@ -1,0 +1,68 @@
+"""Ways to keep a block on disk: how large it is and how fast it is read, on one thread."""
+
+import io
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.core.block import Block, list_column
+
+_ROUNDS = 5
+
+
+def _arrow(compression: str | None) -> tuple[Callable[[pa.Table], bytes], Callable[[bytes], pa.Table]]:
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+
+    def write(table: pa.Table) -> bytes:
+        sink = io.BytesIO()
+        with pa.ipc.new_file(sink, table.schema, options=options) as writer:
+            writer.write_table(table)
+        return sink.getvalue()
+
+    return write, lambda data: pa.ipc.open_file(pa.BufferReader(data)).read_all()
+
+
+def _parquet(**options: Any) -> tuple[Callable[[pa.Table], bytes], Callable[[bytes], pa.Table]]:
+    def write(table: pa.Table) -> bytes:
+        sink = io.BytesIO()
+        pq.write_table(table, sink, **options)
+        return sink.getvalue()
+
+    return write, lambda data: pq.read_table(pa.BufferReader(data), use_threads=False)
+
+
+_DELTA = {"use_dictionary": False, "column_encoding": {"genes.list.element": "DELTA_BINARY_PACKED"}}
+WAYS = {
+    "Arrow, uncompressed": _arrow(None),
+    "Arrow, lz4": _arrow("lz4"),
+    "Arrow, zstd": _arrow("zstd"),
+    "Parquet, defaults": _parquet(),
+    "Parquet, deltas of genes": _parquet(compression="none", **_DELTA),
+    "Parquet, deltas of genes, zstd": _parquet(compression="zstd", **_DELTA),
+}
+
+
+def compare(block: Block) -> list[dict[str, Any]]:
+    """Bytes a nonzero, and nonzeros a second read back to arrays, of each way to write a block."""
+    table = pa.ipc.open_file(pa.BufferReader(block.to_arrow())).read_all()
+    wide = table.cast(pa.schema([("genes", pa.list_(pa.int32())), ("values", table.schema.field("values").type)]))
+    compared = []
+    for name, (write, read) in WAYS.items():
+        # Parquet's deltas are of 32-bit integers; Arrow keeps the narrow ones.
+        data = write(wide if "deltas" in name else table)
+        seconds = []
+        for _ in range(_ROUNDS):
+            began = time.perf_counter()
+            back = read(data)
+            for column in ("genes", "values"):
+                # A copy, as Arrow that is not compressed is not read before it is touched.
+                list_column(back, column)[1].copy()
+            seconds.append(time.perf_counter() - began)
+        nonzeros = len(block.values)
+        speed = nonzeros / statistics.median(seconds)
+        compared.append({"way": name, "bytes_per_nonzero": len(data) / nonzeros, "nonzeros_per_second": speed})
+    return compared
