@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test bench clean
+.PHONY: run test bench faults clean
 
 run: $(INSTALLED)  ## simulate 5,000 cells and run the pipeline on them
 	$(BIN)/python flows/run.py --dataset synthetic --samples 5000
@@ -19,6 +19,9 @@ test: $(INSTALLED)  ## every check
 bench: $(INSTALLED)  ## this project against scikit-learn, scanpy and a plain script, on the same simulated cells
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m tests.bench --output bench.json
+
+faults: $(INSTALLED)  ## each fault many times, at seeded random moments and places
+	$(BIN)/pytest tests/faults --faults 50
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

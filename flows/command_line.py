@@ -16,12 +16,15 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from flows import console
+from flows import console, store_command
 from tasks.core.errors import SettingsError, TahoeFlowError, first_line
+from tasks.core.memory import use_one_heap
 from tasks.core.settings import Settings, explain
 
 # What Prefect must find before it is imported.
 _PREFECT_DEFAULTS = {"PREFECT_LOGGING_EXTRA_LOGGERS": "tasks"}
+# Exit code of a run that ends well but left bad data out.
+_SKIPPED_DATA = 3
 _QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
 
 
@@ -30,13 +33,14 @@ class CommandLine(Settings, BaseSettings):
 
     Writes embeddings.csv and pca_variance.csv. Each flag can also be set in the environment, as TAHOE_SAMPLES=50000,
     or in a TOML file, as samples = 50000; a flag wins over the environment, which wins over the file.
+    `python flows/run.py store --help` tells how to look after a store.
     """
 
     model_config = SettingsConfigDict(
         env_prefix="TAHOE_",
         cli_prog_name="python flows/run.py",
         cli_hide_none_type=True,
-        cli_parse_none_str="none",
+        cli_parse_none_str="null",
         cli_implicit_flags=True,
         use_attribute_docstrings=True,
     )
@@ -66,7 +70,10 @@ CommandLine.__doc__ = inspect.cleandoc(CommandLine.__doc__ or "")
 def main(arguments: Sequence[str]) -> int:
     """Run the flow as the command line says; give the exit code."""
     debug = "--debug" in arguments
+    use_one_heap()
     try:
+        if arguments[:1] == ["store"]:
+            return store_command.run(arguments[1:])
         return _run(read_settings(arguments), debug=debug)
     except TahoeFlowError as error:
         if debug:
@@ -117,4 +124,4 @@ def _run(settings: Settings, *, debug: bool) -> int:
         with console.progress():
             record = cluster_cells(**settings.model_dump())
     console.summarize(settings, record)
-    return 0
+    return _SKIPPED_DATA if record.bad_data else 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -10,7 +11,7 @@ from rich.progress import Progress as Bars
 from tasks.core.progress import Progress, listener
 from tasks.core.record import RECORD, RunRecord
 from tasks.core.settings import Settings
-from tasks.core.store import Store
+from tasks.core.store import output_of
 
 _FIRST_COMPONENTS = 5
 _results = Console(soft_wrap=True, highlight=False, markup=False)
@@ -20,6 +21,11 @@ _errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 def tell(line: str) -> None:
     """Show a line of news."""
     _errors.print(line)
+
+
+def show(result: Any) -> None:
+    """Print a result: a line or a table."""
+    _results.print(result)
 
 
 def complain(line: str) -> None:
@@ -70,10 +76,14 @@ def summarize(settings: Settings, record: RunRecord) -> None:
         lines.append(f"the dataset ended before the {settings.samples:,} cells asked for")
     if read["empty_cells"]:
         lines.append(f"{read['empty_cells']:,} cells have no counts and are kept as zeros")
+    if record.bad_data:
+        lines.append(f"{read['skipped_cells']:,} BAD CELLS WERE SKIPPED: run.json lists them with the reasons")
+    if record.damaged:
+        lines.append("objects of the store were damaged or gone and were made again: see run.json")
     lines += record.svd["shortcomings"]
     _results.print("; ".join(lines))
     for name in (*(output.name for output in record.outputs), RECORD):
-        _results.print(f"  {Store.at(settings.output).locate(name)}")
+        _results.print(f"  {output_of(settings).locate(name)}")
     _results.print("pc,explained_variance_ratio")
     for component in record.svd["components"][:_FIRST_COMPONENTS]:
         _results.print(f"{component['pc']},{component['explained_variance_ratio']:.6f}")

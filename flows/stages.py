@@ -1,17 +1,26 @@
 """Runs the stages of a flow: one step or many at once, with progress and costs."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from prefect import unmapped
+from prefect import get_run_logger, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from tasks.core.errors import CorruptObjectError, StoreError
 from tasks.core.fold import one_blas_thread
+from tasks.core.memory import use_one_heap
 from tasks.core.progress import Progress, report
-from tasks.core.record import Costs
-from tasks.stage import CACHED
+from tasks.core.record import Costs, Steps
+from tasks.core.runs import RunMarker
+from tasks.core.settings import Settings
+from tasks.core.store import store_of
+from tasks.stage import CACHED, with_retries
+
+R = TypeVar("R")
+# Each finds all damage of a stage, and there are nine stages.
+_MOST_REPAIRS = 20
 
 
 @dataclass(frozen=True)
@@ -20,18 +29,23 @@ class Stages:
 
     Attributes:
         runner: submits the steps that are many.
+        retries: of the steps that read over a network.
         costs: what each stage cost.
+        mark: tells the store that the run is at work.
     """
 
     runner: ThreadPoolTaskRunner[Any]
+    retries: int
     costs: Costs
+    mark: RunMarker
 
     def one(self, task: Any, *arguments: Any) -> Any:
         """Run a stage of a single step and return its result."""
         with self.costs.measure(task.name) as steps:
-            state = task(*arguments, return_state=True)
+            state = with_retries(task, self.retries)(*arguments, return_state=True)
             result = state.result()
             steps.count(cached=state.name == CACHED)
+        self.mark.beat()
         report(Progress(task.name, "step", 1, 1, "found in the store" if state.name == CACHED else ""))
         return result
 
@@ -40,10 +54,34 @@ class Stages:
         with self.costs.measure(task.name) as steps:
             names = list(task.fn.__annotations__)
             parameters = dict(zip(names, [list(items), *map(unmapped, shared)], strict=False))
-            futures = self.runner.map(task, parameters)
-            return [self._settle(task.name, future, steps, len(futures)) for future in futures]
+            futures = self.runner.map(with_retries(task, self.retries), parameters)
+            results = self._settle_all(task.name, futures, steps)
+        self.mark.beat()
+        return results
 
-    def _settle(self, stage: str, future: Any, steps: Any, total: int) -> Any:
+    def until_whole(self, sentence: Callable[[], R]) -> R:
+        """Run all stages; where an object of the store turns out to be damaged, again: what is whole is found there."""
+        for _ in range(_MOST_REPAIRS):
+            try:
+                return sentence()
+            except CorruptObjectError as error:
+                get_run_logger().warning("%s; it is made again", error)
+                self.costs.restart(str(error))
+        return sentence()
+
+    def _settle_all(self, stage: str, futures: Sequence[Any], steps: Steps) -> list[Any]:
+        # All of them first, and their damage in one error, so that one more run of the stages repairs it all.
+        results, damage = [], []
+        for future in futures:
+            try:
+                results.append(self._settle(stage, future, steps, len(futures)))
+            except CorruptObjectError as error:
+                damage.append(str(error))
+        if damage:
+            raise CorruptObjectError("; ".join(damage))
+        return results
+
+    def _settle(self, stage: str, future: Any, steps: Steps, total: int) -> Any:
         result = future.result()
         steps.count(cached=future.state.name == CACHED)
         note = f"{steps.cached:,} found in the store" if steps.cached else ""
@@ -52,8 +90,17 @@ class Stages:
 
 
 @contextmanager
-def stages(workers: int) -> Iterator[Stages]:
+def stages(settings: Settings) -> Iterator[Stages]:
     """Give the stages of a run their workers."""
-    threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=workers)
-    with one_blas_thread(), threads as runner:
-        yield Stages(runner, Costs())
+    use_one_heap()
+    threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.threads)
+    mark = RunMarker(store_of(settings), settings)
+    mark.beat()
+    try:
+        with one_blas_thread(), threads as runner:
+            yield Stages(runner, settings.retries, Costs(), mark)
+    except BaseException:
+        # What went wrong first is what matters, and it may be the store itself.
+        with suppress(StoreError):
+            mark.end()
+        raise

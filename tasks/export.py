@@ -3,7 +3,7 @@
 from tasks.core import results
 from tasks.core.references import Cells, Clustering, Embedding, Model, Output, Vocabulary
 from tasks.core.settings import Settings
-from tasks.core.store import Store
+from tasks.core.store import output_of, store_of
 from tasks.stage import stage
 
 
@@ -18,4 +18,4 @@ def export(
 ) -> tuple[Output, ...]:
     """Write the tables of cells, variance and components to the output."""
     made_of = results.Results(vocabulary, cells, embeddings, model, clustering)
-    return results.export(Store.at(settings.store), Store.at(settings.output), made_of)
+    return results.export(store_of(settings), output_of(settings), made_of)

@@ -29,14 +29,19 @@ def stage(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
 
 
 def networked(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Make a task of a function that reads over a network as well: tried again while it cannot be reached."""
-    return stage(
-        name,
-        retries=3,
+    """Make a task of a function that reads over a network as well: `with_retries` says how often it is tried again."""
+    return stage(name, retries=1, **options)
+
+
+def with_retries(task: Task[P, R], retries: int) -> Task[P, R]:
+    """Give a task that, if it reads over a network, is tried again while that does not answer."""
+    if not task.retries:
+        return task
+    return task.with_options(
+        retries=retries,
         retry_delay_seconds=exponential_backoff(backoff_factor=2),
         retry_jitter_factor=0.5,
         retry_condition_fn=_is_passing,
-        **options,
     )
 
 

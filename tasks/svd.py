@@ -7,14 +7,14 @@ from tasks.core import fit_svd as core
 from tasks.core import partition_steps
 from tasks.core.references import Embedding, GeneOrder, Model, Normalized
 from tasks.core.settings import Settings
-from tasks.core.store import Store
+from tasks.core.store import store_of
 from tasks.stage import as_state, stage
 
 
 @stage(name="svd")
 def fit_svd(partitions: list[Normalized], order: GeneOrder, settings: Settings) -> Model | State[Model]:
     """Fit the leading components, pass by pass over the blocks."""
-    outcome = core.fit_svd(Store.at(settings.store), partitions, order, settings)
+    outcome = core.fit_svd(store_of(settings), partitions, order, settings)
     for warning in outcome.result.shortcomings:
         get_run_logger().warning(warning)
     return as_state(outcome)
@@ -23,4 +23,4 @@ def fit_svd(partitions: list[Normalized], order: GeneOrder, settings: Settings) 
 @stage(name="embedding")
 def embed(partition: Normalized, order: GeneOrder, model: Model, settings: Settings) -> Embedding | State[Embedding]:
     """Project the cells of one partition on the components."""
-    return as_state(partition_steps.embed(Store.at(settings.store), partition, order, model))
+    return as_state(partition_steps.embed(store_of(settings), partition, order, model))

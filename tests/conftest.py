@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import settings
 
+from tests.s3_server import BUCKET, S3Server
 from tests.small_dataset import write_random_dataset
 
 # How long an example takes says more of the machine than of the code; and a test is the same each time.
@@ -13,6 +15,16 @@ settings.register_profile("project", deadline=None, derandomize=True)
 settings.load_profile("project")
 
 REAL_CELLS = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults", type=int, default=1, help="how many faults of each kind are tried")
+
+
+@pytest.fixture
+def faults(request: pytest.FixtureRequest) -> int:
+    """How many faults of each kind to try: one, unless asked for more."""
+    return int(request.config.getoption("--faults"))
 
 
 @pytest.fixture(params=["mixology", "mixology-thin"])
@@ -41,3 +53,26 @@ def prefect_server() -> Iterator[None]:
 
     with prefect_test_harness(server_startup_timeout=120):
         yield
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server, which AWS's variables point at while it runs."""
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in server.environment.items():
+            environment.setenv(name, value)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where objects may live: a local folder, then a prefix on S3."""
+    if request.param == "local":
+        return str(tmp_path / "place")
+    request.getfixturevalue("s3_server")
+    return f"s3://{BUCKET}/{uuid4().hex}"

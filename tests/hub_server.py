@@ -85,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
             for name, value in ({"Content-Length": str(len(answer.body))} | answer.headers).items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(answer.body)
+            self.wfile.write(answer.body[: self.hub.cut(len(answer.body))])
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -107,6 +107,7 @@ class HubServer:
         self._files = _catalogue(folder.resolve(strict=True))
         names = json.dumps([(name, entry.size, entry.digest) for name, entry in self._files.items()])
         self.commit = hashlib.sha256(names.encode()).hexdigest()[:40]
+        self._revisions = {"main", self.commit}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
@@ -141,6 +142,15 @@ class HubServer:
         """Override to fail: give a status to answer, or sleep first, or raise ConnectionError to hang up."""
         return None
 
+    def cut(self, size: int) -> int:
+        """Override to break off: give how many of a body's bytes to send."""
+        return size
+
+    def move(self) -> None:
+        """Be at a new commit with the same files; the commits before it can still be asked for by name."""
+        self.commit = hashlib.sha256(self.commit.encode()).hexdigest()[:40]
+        self._revisions.add(self.commit)
+
     def handle(self, method: str, target: str, wanted: str | None) -> _Answer:
         """Answer one request, recorded before it is sent: whoever has the answer finds it in `requests`."""
         fault = self.fault(method, target)
@@ -156,7 +166,7 @@ class HubServer:
         match = _ROUTE.fullmatch(target)  # a proxied URL of another host begins with no slash
         if match is None or match["dataset"] != self.dataset:
             return self._missing("Repo")
-        if unquote(match["revision"] or "main") not in {"main", self.commit}:
+        if unquote(match["revision"] or "main") not in self._revisions:
             return self._missing("Revision")
         path = unquote(match["path"] or "")
         if match["verb"] == "resolve":

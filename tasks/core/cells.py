@@ -27,6 +27,7 @@ def read_cells(table: pa.Table, known_tokens: npt.NDArray[np.bool_], shard: str,
         DataError: a cell breaks the layout; names shard and row.
     """
     complain = _Complaint(shard, first_row)
+    _check_types(table, shard)
     for name in (GENES, EXPRESSIONS):
         _check_no_nulls(table, name, complain)
     offsets, tokens = list_column(table, GENES)
@@ -54,6 +55,16 @@ class _Complaint:
 
     def _raise(self, row: int, what: str) -> None:
         raise DataError(f"shard {self.shard}, row {self.first_row + row}: {what}")
+
+
+def _check_types(table: pa.Table, shard: str) -> None:
+    for name in (GENES, EXPRESSIONS):
+        kind = table.schema.field(name).type
+        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        numbers = pa.types.is_integer if name == GENES else pa.types.is_floating
+        if not is_list or not numbers(kind.value_type):
+            wanted = "integers" if name == GENES else "floating point numbers"
+            raise DataError(f"shard {shard}: its '{name}' are of type {kind}, not lists of {wanted}")
 
 
 def _check_no_nulls(table: pa.Table, name: str, complain: _Complaint) -> None:

@@ -4,13 +4,10 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from tasks.core import cells as cells_module
 from tasks.core import counts as counts_module
 from tasks.core import normalize as normalize_module
-from tasks.core.block import Block, decode_matrix, encode_matrix, encode_table, in_blocks
-from tasks.core.cells import EXPRESSIONS, GENES, read_cells
+from tasks.core.block import Block, decode_matrix, encode_matrix
 from tasks.core.moments import Moments
 from tasks.core.plan import column_of_token
 from tasks.core.ranked import rank_by_popularity
@@ -21,48 +18,11 @@ from tasks.core.references import (
     GeneOrder,
     Model,
     Normalized,
-    Partition,
     Vocabulary,
 )
-from tasks.core.source import stream_partition
 from tasks.core.store import ObjectRef, Outcome, StageKey, Store
 
 _EMBEDDING_VERSION = 1
-
-
-def land_cells(store: Store, partition: Partition, vocabulary: Vocabulary, block_cells: int) -> Outcome[Cells]:
-    """Stream a partition, check its cells and land them: later stages need the source no more."""
-    of_source = ("columns", "shard_name", "fingerprint", "start", "stop")
-    key = StageKey(
-        stage="streaming",
-        version=cells_module.VERSION,
-        inputs=partition.model_dump(include=set(of_source)) | {"genes": vocabulary.key, "block_cells": block_cells},
-    )
-
-    def make() -> Cells:
-        known = column_of_token(store, vocabulary) >= 0
-        metadata: list[pa.Table] = []
-
-        def checked() -> Iterator[Block]:
-            for first_row, table in stream_partition(partition):
-                metadata.append(table.drop_columns([GENES, EXPRESSIONS]))
-                yield read_cells(table, known, partition.shard_name, first_row)
-
-        blocks: list[ObjectRef] = []
-        nonzeros = 0
-        for block in in_blocks(checked(), block_cells):
-            blocks.append(_put_block(store, key, len(blocks), block))
-            nonzeros += len(block.values)
-        described = encode_table(pa.concat_tables(metadata))
-        return Cells(
-            key=key.digest,
-            cells=partition.cells,
-            nonzeros=nonzeros,
-            metadata=store.put(f"{key.folder}/metadata.arrow", described, partition.cells),
-            blocks=tuple(blocks),
-        )
-
-    return store.answer(key, Cells, make)
 
 
 def build_counts(store: Store, cells: Cells, vocabulary: Vocabulary) -> Outcome[Counts]:

@@ -1,11 +1,12 @@
 """From a dataset to the partitions that a run will read."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +15,18 @@ import pyarrow as pa
 from tasks.core import source
 from tasks.core.block import decode_table, encode_table
 from tasks.core.cells import EXPRESSIONS, GENES
-from tasks.core.errors import SettingsError, SourceError
-from tasks.core.references import Partition, Plan, Vocabulary
-from tasks.core.settings import ALL, Settings
+from tasks.core.errors import DataError, SettingsError, SourceError
+from tasks.core.references import Partition, Plan, Skipped, Vocabulary
+from tasks.core.settings import ALL, SYNTHETIC, Settings
 from tasks.core.source import Shard
-from tasks.core.store import Store
+from tasks.core.store import Store, store_of
 from tasks.core.synthetic import VERSION as SIMULATION
 from tasks.core.synthetic import write_dataset
 
 # Footers read at the same time; each is a few requests on the Hub.
 _FOOTERS_AHEAD = 8
+# A table is kept with a place for each token up to the largest.
+_MAX_TOKEN = 2**24
 SYMBOL, ENSEMBL, TOKEN = "gene_symbol", "ensembl_id", "token_id"
 
 
@@ -42,51 +45,57 @@ def make_plan(settings: Settings) -> Plan:
     urls = source.shard_urls(dataset, commit)
     if not urls:
         raise SourceError(f"'{dataset}' has no shards of cells")
-    shards = _shards_needed(urls, dataset, settings.samples)
-    columns, left_out = _metadata_columns(shards[0], dataset)
+    shards, unreadable = _shards_needed(urls, dataset, settings)
+    columns, left_out = _metadata_columns(next(iter(shards.values())), dataset)
     parts = [
         part
-        for index, shard in enumerate(shards)
+        for index, shard in shards.items()
         for part in _cut(shard, settings.partition_cells, _common(dataset, commit, columns, index, len(urls), shard))
     ]
     partitions = tuple(_first(parts, settings.samples))
     cells = sum(part.cells for part in partitions)
-    vocabulary = store_vocabulary(Store.at(settings.store), source.read_genes(dataset, commit), dataset)
+    vocabulary = store_vocabulary(store_of(settings), source.read_genes(dataset, commit), dataset)
     _check_against(settings, cells, vocabulary.genes)
     return Plan(
         dataset=dataset,
-        revision=commit or _digest(shard.fingerprint for shard in shards),
+        revision=commit or _digest(shard.fingerprint for shard in shards.values()),
         vocabulary=vocabulary,
         columns=columns,
         left_out=left_out,
         partitions=partitions,
         cells=cells,
         exhausted=settings.samples != ALL and cells < settings.samples,
+        skipped=_describe_skipped(unreadable, list(shards.values()), dataset),
     )
 
 
 def locate_dataset(settings: Settings) -> str:
     """Hugging Face id or folder of the cells; simulated ones are written first, where they are not there yet.
 
+    They go into the store where it is a local folder, else into this user's cache.
+
     Raises:
-        SettingsError: simulated cells are asked for without end, or for a store that is not a local folder.
+        SettingsError: simulated cells are asked for without end.
     """
     if not settings.is_synthetic:
         return settings.dataset
     if settings.samples == ALL:
         raise SettingsError("--samples all: simulated cells have no end; say how many")
-    store = Store.at(settings.store)
-    if not store.is_local:
-        raise SettingsError(f"--store {settings.store}: simulated cells are written to a local store only")
-    folder = Path(store.root) / "synthetic" / f"version-{SIMULATION}-seed-{settings.seed}"
-    return str(write_dataset(folder, settings.samples, settings.seed))
+    files = store_of(settings).files
+    folder = Path(files.root) if files.is_local else _user_cache()
+    simulated = folder / SYNTHETIC / f"version-{SIMULATION}-seed-{settings.seed}"
+    return str(write_dataset(simulated, settings.samples, settings.seed))
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tahoe-flow"
 
 
 def store_vocabulary(store: Store, genes: pa.Table, dataset: str) -> Vocabulary:
     """Check a gene vocabulary and put it in the store.
 
     Raises:
-        SourceError: a column is missing, or tokens or ids are missing or repeated.
+        SourceError: a column is missing, tokens or ids are missing or repeated, or tokens are out of range.
     """
     missing = [name for name in (SYMBOL, ENSEMBL, TOKEN) if name not in genes.column_names]
     if missing:
@@ -95,9 +104,16 @@ def store_vocabulary(store: Store, genes: pa.Table, dataset: str) -> Vocabulary:
         column = genes.column(name)
         if column.null_count or len(column.unique()) != len(column):
             raise SourceError(f"the gene vocabulary of '{dataset}' has a null or repeated '{name}'")
+    tokens = genes.column(TOKEN)
+    if not pa.types.is_integer(tokens.type) or not genes.num_rows or not _are_tokens(tokens.to_numpy()):
+        raise SourceError(f"the gene vocabulary of '{dataset}' has a '{TOKEN}' that is not from 0 to {_MAX_TOKEN:,}")
     data = encode_table(genes.select([SYMBOL, ENSEMBL, TOKEN]))
     key = hashlib.sha256(data).hexdigest()[:32]
     return Vocabulary(key=key, genes=genes.num_rows, table=store.put(f"vocabulary/{key}.arrow", data, genes.num_rows))
+
+
+def _are_tokens(tokens: npt.NDArray[np.integer[Any]]) -> bool:
+    return bool(tokens.min() >= 0 and tokens.max() <= _MAX_TOKEN)
 
 
 def column_of_token(store: Store, vocabulary: Vocabulary) -> npt.NDArray[np.int32]:
@@ -108,15 +124,42 @@ def column_of_token(store: Store, vocabulary: Vocabulary) -> npt.NDArray[np.int3
     return columns
 
 
-def _shards_needed(urls: tuple[str, ...], dataset: str, samples: int | Literal["all"]) -> list[Shard]:
-    shards: list[Shard] = []
-    remaining = iter(urls)
+def _shards_needed(
+    urls: tuple[str, ...], dataset: str, settings: Settings
+) -> tuple[dict[int, Shard], dict[str, DataError]]:
+    """As many shards, by index, as hold the cells asked for, and those on the way that cannot be opened."""
+    shards: dict[int, Shard] = {}
+    unreadable: dict[str, DataError] = {}
+
+    def describe(url: str) -> Shard | DataError:
+        try:
+            return source.read_shard(url, dataset)
+        except DataError as error:
+            if settings.on_bad_data == "fail":
+                raise
+            return error
+
+    remaining = iter(enumerate(urls))
     with ThreadPoolExecutor(_FOOTERS_AHEAD) as pool:
         while batch := list(islice(remaining, _FOOTERS_AHEAD)):
-            shards += pool.map(lambda url: source.read_shard(url, dataset), batch)
-            if samples != ALL and sum(sum(shard.group_rows) for shard in shards) >= samples:
+            for (index, url), found in zip(batch, pool.map(lambda item: describe(item[1]), batch), strict=True):
+                if isinstance(found, DataError):
+                    unreadable[url] = found
+                else:
+                    shards[index] = found
+            if settings.samples != ALL and sum(sum(shard.group_rows) for shard in shards.values()) >= settings.samples:
                 break
-    return shards
+    if not shards:
+        raise next(iter(unreadable.values()))
+    return shards, unreadable
+
+
+def _describe_skipped(unreadable: dict[str, DataError], shards: list[Shard], dataset: str) -> tuple[Skipped, ...]:
+    usual = sum(sum(shard.group_rows) for shard in shards) // len(shards)
+    return tuple(
+        Skipped(shard=source.name_within(url, dataset), row=0, rows=usual, reason=str(error))
+        for url, error in unreadable.items()
+    )
 
 
 def _metadata_columns(shard: Shard, dataset: str) -> tuple[tuple[str, ...], dict[str, str]]:

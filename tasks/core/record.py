@@ -1,17 +1,26 @@
 """The record of a run, `run.json`: what was asked for, what was read, what it cost and what came out."""
 
-import resource
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from platform import python_version
 from time import perf_counter
 from typing import Any
 
-from tasks.core.references import Cells, Clustering, Counts, Model, Output, Plan
+from tasks.core.memory import peak_memory, reset_peak_memory
+from tasks.core.references import (
+    Cells,
+    Clustering,
+    Counts,
+    Embedding,
+    GeneOrder,
+    Model,
+    Normalized,
+    Output,
+    Plan,
+    Skipped,
+)
 from tasks.core.results import component_table
 from tasks.core.settings import Settings
 from tasks.core.store import Reference, Store
@@ -48,6 +57,8 @@ class RunRecord(Reference):
     versions: dict[str, str]
     read: dict[str, int]
     skipped: dict[str, str]
+    bad_data: tuple[Skipped, ...]
+    damaged: tuple[str, ...]
     svd: dict[str, Any]
     clustering: dict[str, Any]
     stages: tuple[StageCost, ...]
@@ -59,7 +70,13 @@ class Costs:
     """Measures the stages of a run as they pass."""
 
     stages: list[StageCost] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
     cells: int = 0
+
+    def restart(self, damage: str) -> None:
+        """Begin anew, because an object of the store was damaged."""
+        self.stages.clear()
+        self.damaged.append(damage)
 
     @contextmanager
     def measure(self, stage: str) -> Iterator["Steps"]:
@@ -102,19 +119,24 @@ class Findings:
     plan: Plan
     cells: list[Cells]
     counts: list[Counts]
+    order: GeneOrder
+    normalized: list[Normalized]
     model: Model
+    embeddings: list[Embedding]
     clustering: Clustering
     outputs: tuple[Output, ...]
+    skipped: tuple[Skipped, ...]
 
 
 def make_record(settings: Settings, found: Findings, costs: Costs) -> RunRecord:
     """Put together what `run.json` says."""
     return RunRecord(
         settings=settings.model_dump(mode="json"),
-        dataset=_describe_dataset(settings, found.plan),
+        dataset=_describe_dataset(settings, found),
         versions={"python": python_version()} | {name: version(name) for name in _PACKAGES},
         read={
-            "cells": found.plan.cells,
+            "cells": sum(part.cells for part in found.cells),
+            "skipped_cells": sum(bad.rows for bad in found.skipped),
             "nonzeros": sum(part.nonzeros for part in found.counts),
             "partitions": len(found.plan.partitions),
             "genes": found.plan.vocabulary.genes,
@@ -122,6 +144,8 @@ def make_record(settings: Settings, found: Findings, costs: Costs) -> RunRecord:
             "repeated_pairs_summed": sum(part.repeated_pairs for part in found.counts),
         },
         skipped={f"column {name}": reason for name, reason in found.plan.left_out.items()},
+        bad_data=found.skipped,
+        damaged=tuple(costs.damaged),
         svd=_describe_model(found.model),
         clustering=found.clustering.model_dump(include={"sizes", "inertia", "passes", "settled"}),
         stages=tuple(costs.stages),
@@ -134,14 +158,14 @@ def write_record(output: Store, record: RunRecord) -> None:
     output.put(RECORD, record.model_dump_json(indent=2).encode())
 
 
-def _describe_dataset(settings: Settings, plan: Plan) -> dict[str, Any]:
+def _describe_dataset(settings: Settings, found: Findings) -> dict[str, Any]:
     return {
         "name": settings.dataset,
-        "revision": plan.revision,
+        "revision": found.plan.revision,
         "simulated": settings.is_synthetic,
         "cells_asked_for": settings.samples,
-        "cells_read": plan.cells,
-        "ended_early": plan.exhausted,
+        "cells_read": sum(part.cells for part in found.cells),
+        "ended_early": found.plan.exhausted,
     }
 
 
@@ -153,22 +177,3 @@ def _describe_model(model: Model) -> dict[str, Any]:
         "shortcomings": model.shortcomings,
         "components": component_table(model).to_dicts(),
     }
-
-
-def reset_peak_memory() -> None:
-    """Begin a new high-water mark of this process's memory, where the system lets it."""
-    # Elsewhere than on Linux the mark is that of the process so far.
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
-def peak_memory() -> int:
-    """Most memory, in bytes, that was resident in this process since the last reset."""
-    try:
-        status = Path("/proc/self/status").read_text()
-        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024

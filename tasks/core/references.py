@@ -44,6 +44,20 @@ class Partition(Reference):
         return self.stop - self.start
 
 
+class Skipped(Reference):
+    """Rows of a shard that were left out because they are bad.
+
+    Attributes:
+        row: the first, in the shard.
+        rows: how many; of a shard that cannot be opened, as many as others have.
+    """
+
+    shard: str
+    row: int
+    rows: int
+    reason: str
+
+
 class Plan(Reference):
     """What a run will read.
 
@@ -52,6 +66,7 @@ class Plan(Reference):
         columns: the cells' metadata columns.
         left_out: columns that no table of cells can hold, with the reason.
         exhausted: whether the dataset ended before as many cells as asked for.
+        skipped: shards that cannot be opened.
     """
 
     dataset: str
@@ -62,16 +77,18 @@ class Plan(Reference):
     partitions: tuple[Partition, ...]
     cells: int
     exhausted: bool
+    skipped: tuple[Skipped, ...] = ()
 
 
 class Cells(Reference):
-    """A partition as it was streamed: blocks of tokens and counts, and the cells' metadata."""
+    """A partition as it was streamed: blocks of tokens and counts, the cells' metadata, and what was left out."""
 
     key: str
     cells: int
     nonzeros: int
     metadata: ObjectRef
     blocks: tuple[ObjectRef, ...]
+    skipped: tuple[Skipped, ...] = ()
 
 
 class Counts(Reference):

@@ -1,6 +1,7 @@
 """The files that a run leaves: `embeddings.csv`, `pca_variance.csv`, and the same and more as Parquet."""
 
 import hashlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from tasks.core.store import Store
 EMBEDDINGS_CSV, EMBEDDINGS_PARQUET = "embeddings.csv", "embeddings.parquet"
 VARIANCE_CSV = "pca_variance.csv"
 COMPONENTS_CSV, COMPONENTS_PARQUET = "components.csv", "components.parquet"
+_FORMULA = r"^[=+\-@\t\r]"
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def export(store: Store, output: Store, results: Results) -> tuple[Output, ...]:
         _write_components(store, results, folder)
         outputs = tuple(_describe(path) for path in sorted(folder.iterdir()))
         for made in outputs:
-            output.put_file(folder / made.name, made.name)
+            output.files.move_in(folder / made.name, made.name)
         return outputs
 
 
@@ -90,11 +92,19 @@ def _write_embeddings(store: Store, results: Results, folder: Path) -> None:
         for table in cell_tables(store, results):
             if writer is None:
                 writer = pq.ParquetWriter(folder / EMBEDDINGS_PARQUET, table.schema)
-                pl.DataFrame(table.schema.empty_table()).write_csv(csv)
+                _harmless(pl.DataFrame(table.schema.empty_table())).write_csv(csv)
             writer.write_table(table)
-            pl.DataFrame(table).write_csv(csv, include_header=False)
+            _harmless(pl.DataFrame(table)).write_csv(csv, include_header=False)
     if writer is not None:
         writer.close()
+
+
+def _harmless(table: pl.DataFrame) -> pl.DataFrame:
+    """Put an apostrophe before texts that a spreadsheet would run as a formula; numbers stay as they are."""
+    texts = pl.col(pl.String)
+    is_formula = texts.str.contains(_FORMULA) & texts.cast(pl.Float64, strict=False).is_null()
+    names = {name: f"'{name}" for name in table.columns if re.match(_FORMULA, name)}
+    return table.with_columns(pl.when(is_formula).then("'" + texts).otherwise(texts).name.keep()).rename(names)
 
 
 def _write_components(store: Store, results: Results, folder: Path) -> None:
@@ -114,9 +124,10 @@ def _describe(path: Path) -> Output:
 @contextmanager
 def _scratch(output: Store) -> Iterator[Path]:
     # Beside the results where they are local, so that moving a file there is one rename.
-    if output.is_local:
-        Path(output.root).mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".results-", dir=output.root if output.is_local else None))
+    beside = output.files.root if output.files.is_local else None
+    if beside is not None:
+        Path(beside).mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".results-", dir=beside))
     try:
         yield folder
     except OSError as error:

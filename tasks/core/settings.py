@@ -50,6 +50,8 @@ class Settings(BaseModel):
     """Revision on the Hub: a branch, tag or commit; resolved to a commit and recorded."""
     store: Url = Field(".store")
     """Where intermediates live: a path or s3://bucket/prefix."""
+    keep_intermediates: Literal["none", "counts", "all"] = Field("all")
+    """What stays in the store after a run that ended well: nothing, the cells and their counts, or all."""
     output: Url = Field(".")
     """Where results go: a path or s3://bucket/prefix."""
     seed: int = Field(42, ge=0, lt=2**32)
@@ -58,6 +60,12 @@ class Settings(BaseModel):
     """Largest relative residual of a component at which the SVD stops."""
     svd_max_passes: int = Field(50, ge=2, le=200)
     """Passes over the data after which the SVD stops in any case."""
+    on_bad_data: Literal["fail", "skip"] = Field("fail")
+    """What to do with cells and shards that break the dataset's layout: fail, or skip them and say so."""
+    most_skipped: float = Field(0.01, ge=0, le=1)
+    """Share of the cells that may be skipped; more fails the run."""
+    retries: int = Field(5, ge=0, le=10)
+    """Times to try again, after 2, 4, 8 ... seconds, where a dataset's host or an S3 store does not answer."""
     partition_cells: int = Field(10_000, ge=1, le=1_000_000)
     """Cells in a partition, the unit of work, retry and reuse."""
     block_cells: int = Field(2_000, ge=1, le=20_000)
@@ -69,6 +77,11 @@ class Settings(BaseModel):
     def threads(self) -> int:
         """Workers asked for, or as many as there are cores where the run is."""
         return self.workers or available_cores()
+
+    @property
+    def patience(self) -> float:
+        """Seconds that all retries take together."""
+        return 2.0 ** (self.retries + 1) - 2.0
 
     @property
     def is_synthetic(self) -> bool:

@@ -86,7 +86,7 @@ def read_shard(url: str, dataset: str) -> Shard:
         DataError: the footer cannot be read.
         SourceError: the file cannot be reached.
     """
-    name = _name_within(url, dataset)
+    name = name_within(url, dataset)
     with _translated(dataset, f"shard {name}: its parquet footer"):
         fs, path = fsspec.core.url_to_fs(url)
         info = fs.info(path)
@@ -153,7 +153,8 @@ def _builder(dataset: str, config: str, revision: str | None, columns: tuple[str
         return datasets.load_dataset_builder(dataset, config, revision=revision, storage_options=_STORAGE, **options)
 
 
-def _name_within(url: str, dataset: str) -> str:
+def name_within(url: str, dataset: str) -> str:
+    """Path of a shard in its dataset, from its URL or path."""
     if url.startswith("hf://"):
         return url.partition("@")[2].partition("/")[2]
     return url.rpartition(f"{dataset.rstrip('/')}/")[2]

@@ -6,22 +6,23 @@ the stage's result as JSON. The key is a digest of all that made the result, so 
 
 import hashlib
 import json
-import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
-import fsspec
 import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.core.errors import CorruptObjectError, StoreError, first_line
+from tasks.core.errors import CorruptObjectError
+from tasks.core.files import Files
+from tasks.core.settings import Settings
 
 MANIFEST = "manifest.json"
+# Where damaged objects are put, for whoever wants to know what happened to them.
+QUARANTINE = "quarantine"
+PATIENCE = 60.0
 
 
 class Reference(BaseModel):
@@ -70,90 +71,68 @@ class Outcome(Generic[R]):
 
 
 class Store:
-    """A folder on a local disk or a prefix on S3, behind fsspec.
+    """Objects and stages' results below a URL.
 
     Args:
         url: a path, or a URL that fsspec knows, such as `s3://bucket/prefix`.
+        patience: seconds for which to go on trying where a server does not answer, or not well.
 
     Raises:
         StoreError: the URL's scheme is unknown.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: float = PATIENCE) -> None:
         self.url = url
-        try:
-            self.fs, self.root = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError) as error:
-            raise StoreError(f"'{url}' is neither a path nor a URL this can write to: {error}") from error
+        self.files = Files(url, patience)
 
     @classmethod
     @lru_cache(maxsize=8)
-    def at(cls, url: str) -> Self:
+    def at(cls, url: str, patience: float = PATIENCE) -> Self:
         """Give the store at a URL, one object a process."""
-        return cls(url)
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the store is a folder on this machine."""
-        return "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+        return cls(url, patience)
 
     def locate(self, path: str) -> str:
         """Full path of an object, for messages and for readers outside this class."""
-        return f"{self.root.rstrip('/')}/{path}"
+        return self.files.locate(path)
 
     def put(self, path: str, data: bytes | memoryview, rows: int = 0) -> ObjectRef:
         """Write an object whole or not at all, and return its reference."""
-        with self._named("write", path):
-            if self.is_local:
-                _replace_file(Path(self.locate(path)), data)
-            else:
-                self.fs.pipe_file(self.locate(path), bytes(data))
+        self.files.write(path, data)
         return ObjectRef(path=path, size=len(data), checksum=_checksum(data), rows=rows)
-
-    def put_file(self, local: Path, path: str) -> None:
-        """Move a finished local file into the store."""
-        with self._named("write", path):
-            if self.is_local:
-                local.replace(self.locate(path))
-            else:
-                self.fs.put_file(str(local), self.locate(path))
 
     def get(self, ref: ObjectRef) -> bytes:
         """Read an object whole.
 
         Raises:
-            CorruptObjectError: it is missing or not what its reference says.
+            CorruptObjectError: it is missing or not what its reference says; it is put aside, and the stage that made
+                it counts as not done.
             StoreError: the store cannot be read.
         """
-        with self._named("read", ref.path):
-            try:
-                data: bytes = self.fs.cat_file(self.locate(ref.path))
-            except FileNotFoundError:
-                self._forget(ref)
-                raise CorruptObjectError(f"{self.locate(ref.path)} is gone; {_REMAKE}") from None
+        data = self.files.read(ref.path)
+        if data is None:
+            self._forget(ref)
+            raise CorruptObjectError(f"{self.locate(ref.path)} is gone")
         if len(data) != ref.size or _checksum(data) != ref.checksum:
             self._forget(ref)
             raise CorruptObjectError(
-                f"{self.locate(ref.path)} is damaged: {len(data)} bytes with checksum {_checksum(data)}, "
-                f"written were {ref.size} with {ref.checksum}; {_REMAKE}"
+                f"{self.locate(ref.path)} is damaged: {len(data):,} bytes with checksum {_checksum(data)}, "
+                f"written were {ref.size:,} with {ref.checksum}"
             )
         return data
 
     def finish(self, key: StageKey, result: Reference) -> None:
         """Write a stage's manifest, by which later runs find its result."""
         text = json.dumps({"made_by": key.model_dump(mode="json"), "result": result.model_dump(mode="json")})
-        self.put(f"{key.folder}/{MANIFEST}", text.encode())
+        self.files.write(f"{key.folder}/{MANIFEST}", text.encode())
 
     def find(self, key: StageKey, kind: type[R]) -> R | None:
         """Give the result that an earlier run left for a key, or None if it, or any object of it, is not whole."""
+        text = self.files.read(f"{key.folder}/{MANIFEST}")
         try:
-            text = self.fs.cat_file(self.locate(f"{key.folder}/{MANIFEST}"))
-            result = kind.model_validate(json.loads(text)["result"])
-        except (FileNotFoundError, KeyError, TypeError, ValueError, ValidationError):
+            result = kind.model_validate(json.loads(text or "")["result"])
+        except (KeyError, TypeError, ValueError, ValidationError):
             return None
-        except OSError as error:
-            raise StoreError(f"cannot read {self.url}: {first_line(error)}") from error
-        return result if all(self._is_whole(ref) for ref in objects_of(result)) else None
+        return result if all(self.files.size(ref.path) == ref.size for ref in objects_of(result)) else None
 
     def answer(self, key: StageKey, kind: type[R], make: Callable[[], R]) -> "Outcome[R]":
         """Give the result that an earlier run left for a key, or make it and leave it for later ones."""
@@ -166,52 +145,57 @@ class Store:
 
     def remove(self, key: StageKey) -> None:
         """Remove a stage's result, its manifest first."""
-        with self._named("remove", key.folder):
-            with suppress(FileNotFoundError):
-                self.fs.rm_file(self.locate(f"{key.folder}/{MANIFEST}"))
-            # A removal that was cut short has left the folder without its manifest.
-            with suppress(FileNotFoundError):
-                self.fs.rm(self.locate(key.folder), recursive=True)
+        self.files.remove(f"{key.folder}/{MANIFEST}")
+        self.files.remove_folder(key.folder)
 
     def check_writable(self) -> None:
         """Raise StoreError unless an object can be written here."""
-        probe = f".probe-{os.getpid()}"
-        self.put(probe, b"")
-        with self._named("write", probe):
-            self.fs.rm_file(self.locate(probe))
+        probe = f".probe-{uuid.uuid4().hex}"
+        self.files.write(probe, b"")
+        self.files.remove(probe)
 
     def _forget(self, ref: ObjectRef) -> None:
+        folder, _, name = ref.path.rpartition("/")
         # Without its manifest the stage that made the object counts as not done.
-        with suppress(FileNotFoundError):
-            self.fs.rm_file(self.locate(f"{ref.path.rpartition('/')[0]}/{MANIFEST}"))
-
-    def _is_whole(self, ref: ObjectRef) -> bool:
-        try:
-            return bool(self.fs.size(self.locate(ref.path)) == ref.size)
-        except FileNotFoundError:
-            return False
-
-    @contextmanager
-    def _named(self, action: str, path: str) -> Iterator[None]:
-        try:
-            yield
-        except StoreError:
-            raise
-        except OSError as error:
-            reason = error.strerror or first_line(error)
-            raise StoreError(f"cannot {action} {self.locate(path)}: {reason}") from error
+        self.files.remove(f"{folder}/{MANIFEST}")
+        self.files.set_aside(ref.path, f"{QUARANTINE}/{folder}/{uuid.uuid4().hex[:8]}-{name}")
 
 
-_REMAKE = "it is forgotten, run again to have it made anew"
+def store_of(settings: Settings) -> Store:
+    """Where a run keeps its intermediates."""
+    return Store.at(settings.store, settings.patience)
+
+
+def output_of(settings: Settings) -> Store:
+    """Where a run leaves its results."""
+    return Store.at(settings.output, settings.patience)
+
+
+def read_refs(manifest: bytes) -> Iterator[ObjectRef]:
+    """Every object reference in a manifest, of whatever stage."""
+    try:
+        values = [json.loads(manifest)]
+    except ValueError:
+        return
+    while values:
+        value = values.pop()
+        if isinstance(value, dict) and value.keys() == ObjectRef.model_fields.keys():
+            yield ObjectRef.model_validate(value)
+        elif isinstance(value, dict):
+            values += value.values()
+        elif isinstance(value, list):
+            values += value
 
 
 def objects_of(value: object) -> Iterator[ObjectRef]:
-    """Every object reference inside a reference, however deep."""
+    """Every object reference inside references, however deep."""
     if isinstance(value, ObjectRef):
         yield value
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from objects_of(getattr(value, name))
+    elif is_dataclass(value):
+        yield from objects_of(list(vars(value).values()))
     elif isinstance(value, tuple | list):
         for item in value:
             yield from objects_of(item)
@@ -219,17 +203,3 @@ def objects_of(value: object) -> Iterator[ObjectRef]:
 
 def _checksum(data: bytes | memoryview) -> str:
     return xxhash.xxh3_128_hexdigest(data)
-
-
-def _replace_file(path: Path, data: bytes | memoryview) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -27,8 +27,8 @@ from tasks.core.cells import read_cells
 from tasks.core.counts import build_counts
 from tasks.core.fit_svd import fit_svd
 from tasks.core.fold import one_blas_thread
+from tasks.core.memory import peak_memory, reset_peak_memory
 from tasks.core.plan import column_of_token, make_plan
-from tasks.core.record import peak_memory, reset_peak_memory
 from tasks.core.settings import Settings
 from tasks.core.source import stream_partition
 from tasks.core.store import Store

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from tasks.core import fit_kmeans, fit_svd, results
 from tasks.core.fold import Blocks
-from tasks.core.partition_steps import build_counts, embed, land_cells, normalize, order_genes
+from tasks.core.landing import land_cells
+from tasks.core.partition_steps import build_counts, embed, normalize, order_genes
 from tasks.core.plan import make_plan
 from tasks.core.references import Cells, Counts, GeneOrder, Normalized, Plan
 from tasks.core.settings import Settings
@@ -30,8 +30,7 @@ def prepare(settings: Settings) -> Prepared:
     store = Store.at(settings.store)
     plan = make_plan(settings)
     genes = plan.vocabulary
-    land = partial(land_cells, vocabulary=genes, block_cells=settings.block_cells)
-    cells = _each(settings, lambda part: land(store, part), plan.partitions)
+    cells = _each(settings, lambda part: land_cells(part, genes, settings), plan.partitions)
     counts = _each(settings, lambda part: build_counts(store, part, genes), cells)
     order = order_genes(store, counts[0], genes.genes).result
     return Prepared(plan, cells, counts, order, _each(settings, lambda part: normalize(store, part, order), counts))

@@ -10,7 +10,8 @@ from tasks.core.errors import NumericsError
 from tasks.core.fit_svd import fit_svd
 from tasks.core.krylov import BlockKrylov
 from tasks.core.krylov_passes import KrylovPasses
-from tasks.core.partition_steps import build_counts, land_cells, normalize, order_genes
+from tasks.core.landing import land_cells
+from tasks.core.partition_steps import build_counts, normalize, order_genes
 from tasks.core.plan import make_plan
 from tasks.core.references import GeneOrder, Model, Normalized
 from tasks.core.settings import Settings
@@ -37,7 +38,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def prepared(settings: Settings) -> tuple[list[Normalized], GeneOrder]:
     store = Store(settings.store)
     plan = make_plan(settings)
-    cells = [land_cells(store, part, plan.vocabulary, settings.block_cells).result for part in plan.partitions]
+    cells = [land_cells(part, plan.vocabulary, settings).result for part in plan.partitions]
     counts = [build_counts(store, part, plan.vocabulary).result for part in cells]
     order = order_genes(store, counts[0], plan.vocabulary.genes).result
     return [normalize(store, part, order).result for part in counts], order

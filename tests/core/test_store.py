@@ -15,12 +15,17 @@ KEY = StageKey(stage="test", version=1, inputs={"a": 1, "b": "x"})
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "store"))
+def store(place: str) -> Store:
+    return Store(f"{place}/store")
 
 
 def make(store: Store, number: int = 1) -> Result:
     return Result(number=number, data=store.put(f"{KEY.folder}/0.arrow", b"some data", rows=3))
+
+
+def test_a_place_can_be_checked_and_is_left_as_it_was(store: Store) -> None:
+    store.check_writable()
+    assert paths(store) == []
 
 
 def test_what_is_put_is_got(store: Store) -> None:
@@ -29,9 +34,13 @@ def test_what_is_put_is_got(store: Store) -> None:
     assert (ref.size, ref.rows) == (3, 1)
 
 
+def paths(store: Store) -> list[str]:
+    return [entry.path for entry in store.files.walk()]
+
+
 def test_no_temporary_file_stays(store: Store) -> None:
     store.put("folder/object", b"abc")
-    assert [path.name for path in Path(store.root, "folder").iterdir()] == ["object"]
+    assert paths(store) == ["folder/object"]
 
 
 def test_digest_depends_on_everything_but_order() -> None:
@@ -55,15 +64,14 @@ def test_a_result_is_made_once_and_then_found(store: Store) -> None:
 @pytest.mark.parametrize("damage", ["truncate", "delete", "garbage manifest", "foreign manifest"])
 def test_a_result_that_is_not_whole_is_not_found(store: Store, damage: str) -> None:
     store.answer(KEY, Result, lambda: make(store))
-    folder = Path(store.root, KEY.folder)
     if damage == "truncate":
-        (folder / "0.arrow").write_bytes(b"some")
+        store.files.write(f"{KEY.folder}/0.arrow", b"some")
     elif damage == "delete":
-        (folder / "0.arrow").unlink()
+        store.files.remove(f"{KEY.folder}/0.arrow")
     elif damage == "garbage manifest":
-        (folder / MANIFEST).write_text("{")
+        store.files.write(f"{KEY.folder}/{MANIFEST}", b"{")
     else:
-        (folder / MANIFEST).write_text('{"result": {"number": 1}}')
+        store.files.write(f"{KEY.folder}/{MANIFEST}", b'{"result": {"number": 1}}')
     again = store.answer(KEY, Result, lambda: make(store))
     assert not again.cached
     assert store.get(again.result.data) == b"some data"
@@ -71,17 +79,19 @@ def test_a_result_that_is_not_whole_is_not_found(store: Store, damage: str) -> N
 
 def test_a_flipped_byte_is_refused_and_the_result_made_again(store: Store) -> None:
     made = store.answer(KEY, Result, lambda: make(store)).result
-    path = Path(store.locate(made.data.path))
-    path.write_bytes(b"some dat4")
+    store.files.write(made.data.path, b"some dat4")
     with pytest.raises(CorruptObjectError, match=r"0\.arrow is damaged"):
         store.get(made.data)
+    (aside,) = paths(store)
+    assert aside.startswith(f"quarantine/{KEY.folder}/")
+    assert store.files.read(aside) == b"some dat4"
     assert not store.answer(KEY, Result, lambda: make(store)).cached
     assert store.get(made.data) == b"some data"
 
 
 def test_a_lost_object_is_named(store: Store) -> None:
     made = make(store)
-    Path(store.locate(made.data.path)).unlink()
+    store.files.remove(made.data.path)
     with pytest.raises(CorruptObjectError, match=r"0\.arrow is gone"):
         store.get(made.data)
 
@@ -109,7 +119,7 @@ def test_objects_are_found_however_deep(store: Store) -> None:
 def test_a_removed_result_leaves_nothing(store: Store, *, cut_short: bool) -> None:
     store.answer(KEY, Result, lambda: make(store))
     if cut_short:
-        Path(store.root, KEY.folder, MANIFEST).unlink()
+        store.files.remove(f"{KEY.folder}/{MANIFEST}")
     store.remove(KEY)
     store.remove(KEY)
-    assert not Path(store.root, KEY.folder).exists()
+    assert paths(store) == []

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -138,3 +139,66 @@ def test_repeated_pairs_are_summed_and_counted(run: Run, tmp_path: Path) -> None
     cells[5] = Cell([1, 3, 4, 3], [-2.0, 1.0, 1.0, 1.0])
     ran = run(dataset=write_dataset(tmp_path / "dataset", [table_of(cells)], gene_table(40)), **SIZES)
     assert ran.record["read"]["repeated_pairs_summed"] == 1
+
+
+SKIPPABLE = [problem for problem in BAD_DATA if problem not in ("no column", "no config", "foreign shard")]
+
+
+@pytest.mark.parametrize("problem", SKIPPABLE)
+def test_bad_data_may_be_skipped_and_is_told_everywhere(run: Run, tmp_path: Path, problem: str) -> None:
+    write, message = BAD_DATA[problem]
+    ran = run(dataset=write(tmp_path / "dataset"), on_bad_data="skip", most_skipped=0.6, **SIZES)
+    assert ran.code == 3
+    bad = ran.record["bad_data"]
+    assert message in bad[0]["reason"]
+    assert bad[0]["shard"] == "data/train-00001-of-00002.parquet"
+    skipped = sum(one["rows"] for one in bad)
+    assert ran.record["read"] | {"cells": 60 - skipped, "skipped_cells": skipped} == ran.record["read"]
+    assert f"{skipped} BAD CELLS WERE SKIPPED" in ran.out
+    cells = pl.read_csv(ran.output / "embeddings.csv")
+    assert cells.height == 60 - skipped
+
+
+def test_only_the_bad_cells_are_skipped(run: Run, tmp_path: Path) -> None:
+    cells = random_cells(60, 40)
+    for at in (3, 41, 42):
+        cells[at] = cell({43: 1.0}, drug=f"bad {at}")
+    dataset = write_dataset(tmp_path / "dataset", [table_of(cells[:30]), table_of(cells[30:])], gene_table(40))
+    ran = run(dataset=dataset, on_bad_data="skip", most_skipped=0.05, **SIZES)
+    assert [(one["shard"][11:16], one["row"]) for one in ran.record["bad_data"]] == [
+        ("00000", 3),
+        ("00001", 11),
+        ("00001", 12),
+    ]
+    drugs = pl.read_csv(ran.output / "embeddings.csv")["drug"].to_list()
+    assert drugs == [one.metadata["drug"] for at, one in enumerate(cells) if at not in (3, 41, 42)]
+
+
+def test_more_bad_cells_than_allowed_fail_the_run(run: Run, tmp_path: Path) -> None:
+    cells = random_cells(60, 40)
+    cells[3] = cells[4] = cell({43: 1.0})
+    dataset = write_dataset(tmp_path / "dataset", [table_of(cells)], gene_table(40))
+    ran = run(dataset=dataset, on_bad_data="skip", **SIZES)
+    assert ran.code == 1
+    assert "error: 2 of 60 cells are bad, more than --most_skipped 0.01 of them: shard" in ran.err
+    assert not list(ran.output.glob("*"))
+
+
+def test_what_was_skipped_once_still_fails_a_run_that_is_not_to_skip(run: Run, tmp_path: Path) -> None:
+    write, message = BAD_DATA["NaN"]
+    dataset = write(tmp_path / "dataset")
+    assert run(dataset=dataset, on_bad_data="skip", most_skipped=0.1, **SIZES).code == 3
+    strict = run(dataset=dataset, **SIZES)
+    assert strict.code == 1
+    assert message in strict.err
+
+
+def test_formulas_in_metadata_are_made_harmless_in_the_csv(run: Run, tmp_path: Path) -> None:
+    texts = ["=cmd|' /C calc'!A0", "+1+1", "-2", "@SUM(A1)", "-", "plain"]
+    cells = [cell({3: 1.0, 4: float(at + 1)}, drug=texts[at % 6]) for at in range(60)]
+    dataset = write_dataset(tmp_path / "dataset", [table_of(cells)], gene_table(40))
+    ran = run(dataset=dataset, samples=60, pca_dim=2, clusters=2)
+    assert ran.code == 0
+    in_csv = pl.read_csv(ran.output / "embeddings.csv", infer_schema=False)["drug"].to_list()[:6]
+    assert in_csv == ["'=cmd|' /C calc'!A0", "'+1+1", "-2", "'@SUM(A1)", "'-", "plain"]
+    assert pl.read_parquet(ran.output / "embeddings.parquet")["drug"].to_list()[:6] == texts

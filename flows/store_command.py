@@ -1,0 +1,83 @@
+"""`python flows/run.py store ls|verify|prune`: look after a store."""
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from flows import console
+from tasks.core import housekeeping
+from tasks.core.housekeeping import Contents
+from tasks.core.settings import Settings
+from tasks.core.store import Store
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the command line says; give the exit code."""
+    parser = argparse.ArgumentParser(prog="python flows/run.py store", description=__doc__)
+    default = os.environ.get("TAHOE_STORE", Settings.model_fields["store"].default)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="ls|verify|prune")
+    for name, meaning in {
+        "ls": "what is in the store, by stage and by run",
+        "verify": "compare every object with its checksum; damaged ones are put aside, to be made again when needed",
+        "prune": "remove what no run of the last days used",
+    }.items():
+        command = commands.add_parser(name, help=meaning, description=meaning)
+        command.add_argument("--store", default=default, help="a path or s3://bucket/prefix")
+    commands.choices["prune"].add_argument("--days", type=float, default=30.0, help="of how many days (default: 30)")
+    commands.choices["prune"].add_argument("--dry_run", action="store_true", help="only say what would be removed")
+    given = parser.parse_args(arguments)
+    store = Store.at(given.store)
+    if given.command == "ls":
+        return _list(store)
+    if given.command == "verify":
+        return _verify(store)
+    return _prune(store, given.days, dry_run=given.dry_run)
+
+
+def _list(store: Store) -> int:
+    stages = Table("stage", "results", "files", "size")
+    for contents in housekeeping.by_stage(store):
+        stages.add_row(contents.name, *_numbers(contents))
+    runs = Table("run", "began", "asked for", "state", "results", "files", "size")
+    for name, mark, contents in housekeeping.by_run(store):
+        asked = ", ".join(f"{key} {value}" for key, value in mark.asked.items())
+        state = "running" if mark.is_running else "ended" if mark.folders else "failed"
+        began = time.strftime("%Y-%m-%d %H:%M", time.localtime(mark.began))
+        runs.add_row(name, began, asked, state, *_numbers(contents))
+    console.show(stages)
+    console.show(runs)
+    return 0
+
+
+def _verify(store: Store) -> int:
+    damaged = 0
+    for what in housekeeping.verify(store):
+        console.complain(what)
+        damaged += 1
+    console.show("every object is whole" if not damaged else f"{damaged:,} objects were damaged and put aside")
+    return 1 if damaged else 0
+
+
+def _prune(store: Store, days: float, *, dry_run: bool) -> int:
+    removed = housekeeping.prunable(store, days) if dry_run else housekeeping.prune(store, days)
+    for folder, size in sorted(removed.items()):
+        console.show(f"{folder}  {_bytes(size)}")
+    done = "would be removed" if dry_run else "removed"
+    console.show(f"{len(removed):,} results, {_bytes(sum(removed.values()))} {done}")
+    return 0
+
+
+def _numbers(contents: Contents) -> tuple[str, str, str]:
+    return f"{contents.results:,}", f"{contents.files:,}", _bytes(contents.size)
+
+
+def _bytes(size: float) -> str:
+    unit = 0
+    while size >= 1000 and unit < len(_UNITS) - 1:
+        size, unit = size / 1000, unit + 1
+    return f"{size:.3g} {_UNITS[unit]}"

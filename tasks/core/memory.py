@@ -1,0 +1,40 @@
+"""The memory of this process: how much it took, and how little it may keep."""
+
+import ctypes
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+_M_ARENA_MAX = -8
+_HEAPS = 1
+
+
+def use_one_heap() -> None:
+    """Let all threads of this process share one heap, where glibc would give each its own.
+
+    Blocks are allocated by one thread and freed by another, so that each heap would grow to the most it ever held.
+    Measured on 80,000 cells and two cores: a third less memory, and no more time. Best before there are threads.
+    """
+    if sys.platform == "linux":
+        with suppress(AttributeError, OSError):
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _HEAPS)
+
+
+def reset_peak_memory() -> None:
+    """Begin a new high-water mark of this process's memory, where the system lets it."""
+    # Elsewhere than on Linux the mark is that of the process so far.
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_memory() -> int:
+    """Most memory, in bytes, that was resident in this process since the last reset."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024

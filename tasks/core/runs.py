@@ -1,0 +1,77 @@
+"""Which runs use which results of a store: a mark for each run, by which house-keeping knows what to spare."""
+
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from tasks.core.settings import Settings
+from tasks.core.store import Reference, Store, objects_of
+
+RUNS = "runs"
+# A run that has not been heard of for so long was killed: stages and passes are far shorter.
+_SILENCE_SECONDS = 24 * 3600.0
+
+
+class RunMark(Reference):
+    """A run as the store remembers it.
+
+    Attributes:
+        began: seconds since 1970.
+        seen: when it last finished a stage.
+        ended: whether it ended, well or not.
+        asked: the settings that tell runs apart.
+        folders: of all results that it used; known once it has ended well.
+    """
+
+    began: float
+    seen: float
+    ended: bool
+    asked: dict[str, Any]
+    folders: tuple[str, ...] = ()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it may still be at work."""
+        return not self.ended and time.time() - self.seen < _SILENCE_SECONDS
+
+
+@dataclass
+class RunMarker:
+    """Writes the mark of one run."""
+
+    store: Store
+    settings: Settings
+    name: str = field(default_factory=lambda: f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}")
+    began: float = field(default_factory=time.time)
+
+    def beat(self) -> None:
+        """Say that the run is at work."""
+        self._write(ended=False)
+
+    def end(self, results: object = None) -> None:
+        """Say that the run has ended, and with what results."""
+        self._write(ended=True, folders=folders_of(results))
+
+    def _write(self, *, ended: bool, folders: tuple[str, ...] = ()) -> None:
+        asked = self.settings.model_dump(mode="json", include={"dataset", "samples", "pca_dim", "clusters"})
+        mark = RunMark(began=self.began, seen=time.time(), ended=ended, asked=asked, folders=folders)
+        self.store.files.write(f"{RUNS}/{self.name}.json", mark.model_dump_json().encode())
+
+
+def folders_of(results: object) -> tuple[str, ...]:
+    """Folders of all objects that references, however deep, point at."""
+    return tuple(sorted({ref.path.rpartition("/")[0] for ref in objects_of(results)}))
+
+
+def marks(store: Store) -> Iterator[tuple[str, RunMark]]:
+    """Give each run's name and mark, the oldest first."""
+    for entry in store.files.walk(RUNS):
+        try:
+            mark = RunMark.model_validate_json(store.files.read(entry.path) or b"")
+        except ValidationError:
+            continue
+        yield entry.path.removeprefix(f"{RUNS}/").removesuffix(".json"), mark

@@ -1,0 +1,137 @@
+"""What a store may go through between and within runs, on a local disk and on S3; results stay the same."""
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.command_line import main
+from tasks.core.files import Files
+from tasks.core.store import MANIFEST
+from tests.s3_server import SECRET
+
+RESULTS = ("embeddings.csv", "pca_variance.csv", "components.csv", "embeddings.parquet", "components.parquet")
+SETTINGS: dict[str, object] = {"samples": 60, "pca_dim": 5, "clusters": 2, "partition_cells": 20, "block_cells": 7}
+# Each reads what those before it have left.
+STAGES = ("vocabulary", "streaming", "matrix", "gene_order", "normalization", "svd", "embedding", "clustering")
+Job = Callable[..., dict[str, bytes]]
+
+
+@pytest.fixture
+def job(dataset: Path, place: str, prefect_server: None) -> Job:
+    """Run the job with store and output in one place; give the results' bytes."""
+
+    def run(output: str = "output", **flags: object) -> dict[str, bytes]:
+        given = SETTINGS | {"dataset": dataset, "store": f"{place}/store", "output": f"{place}/{output}"} | flags
+        assert main([word for name, value in given.items() for word in (f"--{name}", str(value))]) == 0
+        return results_of(f"{place}/{output}")
+
+    return run
+
+
+def results_of(output: str) -> dict[str, bytes]:
+    files = Files(output, patience=5)
+    return {name: files.read(name) or b"" for name in RESULTS}
+
+
+def record_of(output: str) -> bytes:
+    return Files(output, patience=5).read("run.json") or b""
+
+
+@pytest.fixture
+def clean(job: Job) -> dict[str, bytes]:
+    """Results of a run that nothing happened to."""
+    results = job()
+    assert all(results.values())
+    return results
+
+
+def objects(store: Files, stage: str) -> list[str]:
+    return [entry.path for entry in store.walk(stage) if not entry.path.endswith(MANIFEST)]
+
+
+def forget_after(store: Files, stage: str) -> None:
+    """Make the stages that read what this one left run again."""
+    for later in STAGES[STAGES.index(stage) + 1 :]:
+        for entry in store.walk(later):
+            if entry.path.endswith(MANIFEST):
+                store.remove(entry.path)
+
+
+def test_a_store_and_an_output_on_s3_are_as_good_as_local_ones(
+    job: Job, clean: dict[str, bytes], dataset: Path, tmp_path: Path
+) -> None:
+    assert job(store=tmp_path / "here", output="again") == clean
+
+
+def test_a_second_run_finds_everything(job: Job, clean: dict[str, bytes], place: str) -> None:
+    assert job("again") == clean
+    record = record_of(f"{place}/again")
+    assert b'"damaged": []' in record
+    assert record.count(b'"made": 1') == 2, "the plan and the export are always made"
+
+
+def flipped(data: bytes, rng: random.Random) -> bytes:
+    at = rng.randrange(len(data))
+    return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
+
+
+DAMAGES: dict[str, Callable[[bytes, random.Random], bytes | None]] = {
+    "flipped bit": flipped,
+    "truncated": lambda data, rng: data[: rng.randrange(1, len(data))],
+    "empty": lambda _data, _rng: b"",
+    "deleted": lambda _data, _rng: None,
+}
+
+
+def test_a_damaged_object_is_made_again(job: Job, clean: dict[str, bytes], place: str, faults: int) -> None:
+    store, rng = Files(f"{place}/store", patience=5), random.Random(0)
+    for number in range(faults * len(STAGES)):
+        stage = STAGES[number % len(STAGES)]
+        damage = list(DAMAGES)[(number + number // len(STAGES)) % len(DAMAGES)]
+        path = rng.choice(objects(store, stage))
+        whole = store.read(path) or b""
+        harmed = DAMAGES[damage](whole, rng)
+        if harmed is None:
+            store.remove(path)
+        else:
+            store.write(path, harmed)
+        forget_after(store, stage)
+        assert job("again") == clean, (stage, damage)
+        assert store.read(path) == whole, (stage, damage)
+
+
+def test_a_damaged_manifest_is_made_again(job: Job, clean: dict[str, bytes], place: str) -> None:
+    store = Files(f"{place}/store", patience=5)
+    for entry in list(store.walk()):
+        if entry.path.endswith(MANIFEST):
+            store.write(entry.path, b"{" if len(entry.path) % 2 else b"")
+    assert job("again") == clean
+
+
+def test_damage_in_many_objects_at_once_is_told_and_repaired(job: Job, clean: dict[str, bytes], place: str) -> None:
+    store, rng = Files(f"{place}/store", patience=5), random.Random(0)
+    for path in objects(store, "matrix"):
+        store.write(path, flipped(store.read(path) or b"", rng))
+    forget_after(store, "matrix")
+    assert job("again") == clean
+    record = record_of(f"{place}/again").decode()
+    assert record.count(" is damaged: ") >= len(objects(store, "matrix")) // 3
+    assert objects(store, "quarantine")
+
+
+def everything(place: str) -> Iterator[tuple[str, bytes]]:
+    files = Files(place, patience=5)
+    for entry in files.walk():
+        yield entry.path, files.read(entry.path) or b""
+
+
+def test_nothing_on_the_store_is_a_pickle_or_a_secret(job: Job, clean: dict[str, bytes], place: str) -> None:
+    known: dict[str, Any] = {".arrow": b"ARROW1", ".json": b"{", ".parquet": b"PAR1", ".csv": b""}
+    for path, data in everything(place):
+        suffix = Path(path).suffix
+        assert suffix in known, path
+        assert data.startswith(known[suffix]), path
+        assert SECRET.encode() not in data
