@@ -122,7 +122,7 @@ def test_a_hub_that_is_down_is_told_with_what_works_offline(tmp_path: Path, serv
     dataset = write_random_dataset(tmp_path / "dataset")
     with HubServer(dataset, "tahoebio/Tahoe-100M") as hub:
         reach = hub.environment(tmp_path / "hub") | {"PREFECT_API_URL": server_url}
-    ran = command(folder=tmp_path, **reach)
+    ran = command("--retries", 1, folder=tmp_path, **reach)
     assert ran.returncode == 1
     assert "Connection refused" in ran.stderr.splitlines()[-1]
     assert "--dataset synthetic, works without a network" in ran.stderr.splitlines()[-1]
