@@ -72,7 +72,7 @@ class BlockKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         if isinstance(X, Blocks):
             return self._fit(X)
         points = validate_data(self, X, dtype=[np.float64, np.float32])
-        self._fit(_cut(points, self.n_jobs))
+        self._fit(Blocks.cut(points, _BLOCK_ROWS, self.n_jobs))
         self.labels_ = assign(points, self.cluster_centers_)[0]
         return self
 
@@ -108,14 +108,3 @@ def _sample(blocks: Blocks[NumberArray], size: int, rng: np.random.Generator) ->
         part - start for part, start in zip(np.split(drawn, np.searchsorted(drawn, starts[1:])), starts, strict=True)
     ]
     return np.concatenate(list(blocks.map(lambda points, of_block: points[of_block], rows))).astype(np.float64)
-
-
-def _cut(points: NumberArray, workers: int) -> Blocks[NumberArray]:
-    starts = range(0, len(points), _BLOCK_ROWS)
-    return Blocks(
-        sources=starts,
-        names=[f"the block from row {start:,} on" for start in starts],
-        rows=[min(_BLOCK_ROWS, len(points) - start) for start in starts],
-        read=lambda start: points[start : start + _BLOCK_ROWS],
-        workers=workers,
-    )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from threadpoolctl import threadpool_limits
 
@@ -39,7 +39,19 @@ class Blocks(Generic[Read]):
     read: Callable[[Any], Read]
     workers: int
 
-    def every(self, step: int) -> "Blocks[Read]":
+    @classmethod
+    def cut(cls, rows: Any, size: int, workers: int) -> Self:
+        """Cut a matrix that is in memory into blocks of so many rows, the last one smaller."""
+        starts = range(0, rows.shape[0], size)
+        return cls(
+            sources=starts,
+            names=[f"the block from row {start:,} on" for start in starts],
+            rows=[min(size, rows.shape[0] - start) for start in starts],
+            read=lambda start: rows[start : start + size],
+            workers=workers,
+        )
+
+    def every(self, step: int) -> Self:
         """Give each step-th block, from the first on."""
         sample = slice(None, None, step)
         return replace(self, sources=self.sources[sample], names=self.names[sample], rows=self.rows[sample])

@@ -77,7 +77,7 @@ def prune(store: Store, days: float) -> dict[str, int]:
     """Remove what is prunable; give what was removed."""
     removed = prunable(store, days)
     for folder in removed:
-        remove_result(store, folder)
+        store.remove(folder)
     since = time.time() - days * _DAY
     for name, mark in list(marks(store)):
         if mark.seen < since:
@@ -97,13 +97,7 @@ def keep_only(settings: Settings, run: str) -> None:
     kept = _COUNTS if settings.keep_intermediates == "counts" else set()
     for folder in known[run].folders:
         if folder not in others and folder.partition("/")[0] not in kept:
-            remove_result(store, folder)
-
-
-def remove_result(store: Store, folder: str) -> None:
-    """Remove a result's folder, its manifest first so that it never counts as whole."""
-    store.files.remove(f"{folder}/{MANIFEST}")
-    store.files.remove_folder(folder)
+            store.remove(folder)
 
 
 def _refuse_while_running(store: Store) -> None:

@@ -63,7 +63,7 @@ class KrylovPasses:
     def remove(self, passes: int) -> None:
         """Remove the passes, from the last on, so that what is left is always whole."""
         for number in range(passes, 0, -1):
-            self.store.remove(self._key(number))
+            self.store.remove(self._key(number).folder)
 
     def _basis(self, key: StageKey, krylov: BlockKrylov) -> tuple[ObjectRef, ...]:
         if self._last is None or self._last.following is None:

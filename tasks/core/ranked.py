@@ -42,17 +42,9 @@ class RankedMatrix:
     @classmethod
     def of(cls, x_ng: Any, workers: int) -> Self:
         """Rank and cut a CSR matrix that is in memory; takes as much memory again."""
-        cells, genes = x_ng.shape
+        genes = x_ng.shape[1]
         ranks = rank_by_popularity(np.bincount(x_ng.indices, minlength=genes))
         block = Block(x_ng.indptr, ranks[x_ng.indices], x_ng.data.astype(np.float32))
         moments = Moments.of(block, genes)
         ranked = block.matrix(genes)[:, : moments.extent]
-        starts = range(0, cells, _BLOCK_ROWS)
-        blocks = Blocks(
-            sources=starts,
-            names=[f"the block from row {start:,} on" for start in starts],
-            rows=[min(_BLOCK_ROWS, cells - start) for start in starts],
-            read=lambda start: ranked[start : start + _BLOCK_ROWS],
-            workers=workers,
-        )
-        return cls(blocks, ranks, moments)
+        return cls(Blocks.cut(ranked, _BLOCK_ROWS, workers), ranks, moments)

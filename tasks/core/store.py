@@ -143,10 +143,10 @@ class Store:
         self.finish(key, result)
         return Outcome(result, cached=False)
 
-    def remove(self, key: StageKey) -> None:
-        """Remove a stage's result, its manifest first."""
-        self.files.remove(f"{key.folder}/{MANIFEST}")
-        self.files.remove_folder(key.folder)
+    def remove(self, folder: str) -> None:
+        """Remove the folder of a stage's result, its manifest first so that it never counts as whole."""
+        self.files.remove(f"{folder}/{MANIFEST}")
+        self.files.remove_folder(folder)
 
     def check_writable(self) -> None:
         """Raise StoreError unless an object can be written here."""

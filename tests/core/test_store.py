@@ -120,6 +120,6 @@ def test_a_removed_result_leaves_nothing(store: Store, *, cut_short: bool) -> No
     store.answer(KEY, Result, lambda: make(store))
     if cut_short:
         store.files.remove(f"{KEY.folder}/{MANIFEST}")
-    store.remove(KEY)
-    store.remove(KEY)
+    store.remove(KEY.folder)
+    store.remove(KEY.folder)
     assert paths(store) == []

@@ -10,9 +10,9 @@ import pytest
 from flows.command_line import main
 from tasks.core.files import Files
 from tasks.core.store import MANIFEST
+from tests.faults.commands import results
 from tests.s3_server import SECRET
 
-RESULTS = ("embeddings.csv", "pca_variance.csv", "components.csv", "embeddings.parquet", "components.parquet")
 SETTINGS: dict[str, object] = {"samples": 60, "pca_dim": 5, "clusters": 2, "partition_cells": 20, "block_cells": 7}
 # Each reads what those before it have left.
 STAGES = ("vocabulary", "streaming", "matrix", "gene_order", "normalization", "svd", "embedding", "clustering")
@@ -26,14 +26,9 @@ def job(dataset: Path, place: str, prefect_server: None) -> Job:
     def run(output: str = "output", **flags: object) -> dict[str, bytes]:
         given = SETTINGS | {"dataset": dataset, "store": f"{place}/store", "output": f"{place}/{output}"} | flags
         assert main([word for name, value in given.items() for word in (f"--{name}", str(value))]) == 0
-        return results_of(f"{place}/{output}")
+        return results(f"{place}/{output}")
 
     return run
-
-
-def results_of(output: str) -> dict[str, bytes]:
-    files = Files(output, patience=5)
-    return {name: files.read(name) or b"" for name in RESULTS}
 
 
 def record_of(output: str) -> bytes:
@@ -43,9 +38,9 @@ def record_of(output: str) -> bytes:
 @pytest.fixture
 def clean(job: Job) -> dict[str, bytes]:
     """Results of a run that nothing happened to."""
-    results = job()
-    assert all(results.values())
-    return results
+    made = job()
+    assert all(made.values())
+    return made
 
 
 def objects(store: Files, stage: str) -> list[str]:

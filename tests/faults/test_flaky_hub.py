@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from prefect.settings import get_current_settings
 
-from tasks.core.synthetic import write_dataset
 from tests.faults.commands import command, results
 from tests.hub_server import HubServer
 
@@ -55,11 +54,6 @@ class MovingHub(HubServer):
         if len(self.requests) % 5 == 4:
             self.move()
         return None
-
-
-@pytest.fixture(scope="module")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("simulated"), 3_000, seed=3)
 
 
 @pytest.fixture

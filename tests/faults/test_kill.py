@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from prefect.settings import get_current_settings
 
-from tasks.core.synthetic import write_dataset
 from tests.faults.commands import command, finished, passes, results
 from tests.s3_server import BUCKET, S3Server
 
@@ -18,11 +17,6 @@ SETTINGS: dict[str, object] = {
     "partition_cells": 1_000,
     "block_cells": 500,
 }
-
-
-@pytest.fixture(scope="module")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("simulated"), 3_000, seed=3)
 
 
 @pytest.fixture
