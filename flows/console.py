@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from tasks.core.history import HISTORY
 from tasks.core.progress import Progress, listener
 from tasks.core.record import RECORD, RunRecord
 from tasks.core.settings import Settings
@@ -81,8 +82,11 @@ def summarize(settings: Settings, record: RunRecord) -> None:
     if record.damaged:
         lines.append("objects of the store were damaged or gone and were made again: see run.json")
     lines += record.svd["shortcomings"]
+    if record.series is not None:
+        lines.append(record.series["note"])
+        lines += (record.series["drift"] or {}).get("exceeded", [])
     _results.print("; ".join(lines))
-    for name in (*(output.name for output in record.outputs), RECORD):
+    for name in (*(output.name for output in record.outputs), *([HISTORY] if record.series else []), RECORD):
         _results.print(f"  {output_of(settings).locate(name)}")
     _results.print("pc,explained_variance_ratio")
     for component in record.svd["components"][:_FIRST_COMPONENTS]:

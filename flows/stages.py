@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from prefect import get_run_logger, unmapped
+from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from tasks.core.errors import CorruptObjectError, StoreError
+from tasks.core.deadline import deadline
+from tasks.core.errors import CorruptObjectError, StoreError, first_line
 from tasks.core.fold import one_blas_thread
 from tasks.core.memory import use_one_heap
 from tasks.core.progress import Progress, report
@@ -30,18 +32,20 @@ class Stages:
     Attributes:
         runner: submits the steps that are many.
         retries: of the steps that read over a network.
+        timeout: seconds that a stage may take.
         costs: what each stage cost.
         mark: tells the store that the run is at work.
     """
 
     runner: ThreadPoolTaskRunner[Any]
     retries: int
+    timeout: float | None
     costs: Costs
     mark: RunMarker
 
     def one(self, task: Any, *arguments: Any) -> Any:
         """Run a stage of a single step and return its result."""
-        with self.costs.measure(task.name) as steps:
+        with self._time(task) as steps:
             state = with_retries(task, self.retries)(*arguments, return_state=True)
             result = state.result()
             steps.count(cached=state.name == CACHED)
@@ -51,7 +55,7 @@ class Stages:
 
     def each(self, task: Any, items: Sequence[Any], *shared: Any) -> list[Any]:
         """Run a stage once for each item, as many at a time as there are workers; results in the items' order."""
-        with self.costs.measure(task.name) as steps:
+        with self._time(task) as steps:
             names = list(task.fn.__annotations__)
             parameters = dict(zip(names, [list(items), *map(unmapped, shared)], strict=False))
             futures = self.runner.map(with_retries(task, self.retries), parameters)
@@ -68,6 +72,11 @@ class Stages:
                 get_run_logger().warning("%s; it is made again", error)
                 self.costs.restart(str(error))
         return sentence()
+
+    @contextmanager
+    def _time(self, task: Any) -> Iterator[Steps]:
+        with deadline(task.name, self.timeout), self.costs.measure(task.name) as steps:
+            yield steps
 
     def _settle_all(self, stage: str, futures: Sequence[Any], steps: Steps) -> list[Any]:
         # All of them first, and their damage in one error, so that one more run of the stages repairs it all.
@@ -94,13 +103,13 @@ def stages(settings: Settings) -> Iterator[Stages]:
     """Give the stages of a run their workers."""
     use_one_heap()
     threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.threads)
-    mark = RunMarker(store_of(settings), settings)
+    mark = RunMarker(store_of(settings), settings, flow_run.id or "")
     mark.beat()
     try:
         with one_blas_thread(), threads as runner:
-            yield Stages(runner, settings.retries, Costs(), mark)
-    except BaseException:
+            yield Stages(runner, settings.retries, settings.stage_timeout, Costs(), mark)
+    except BaseException as error:
         # What went wrong first is what matters, and it may be the store itself.
         with suppress(StoreError):
-            mark.end()
+            mark.fail(f"{type(error).__name__}: {first_line(error)}")
         raise

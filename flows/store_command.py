@@ -46,7 +46,7 @@ def _list(store: Store) -> int:
     runs = Table("run", "began", "asked for", "state", "results", "files", "size")
     for name, mark, contents in housekeeping.by_run(store):
         asked = ", ".join(f"{key} {value}" for key, value in mark.asked.items())
-        state = "running" if mark.is_running else "ended" if mark.folders else "failed"
+        state = "running" if mark.is_running else "ended" if mark.folders else f"failed: {mark.why}"
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(mark.began))
         runs.add_row(name, began, asked, state, *_numbers(contents))
     console.show(stages)

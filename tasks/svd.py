@@ -5,16 +5,18 @@ from prefect.client.schemas.objects import State
 
 from tasks.core import fit_svd as core
 from tasks.core import partition_steps
-from tasks.core.references import Embedding, GeneOrder, Model, Normalized
+from tasks.core.references import Embedding, Fitted, GeneOrder, Model, Normalized
 from tasks.core.settings import Settings
 from tasks.core.store import store_of
 from tasks.stage import as_state, stage
 
 
 @stage(name="svd")
-def fit_svd(partitions: list[Normalized], order: GeneOrder, settings: Settings) -> Model | State[Model]:
-    """Fit the leading components, pass by pass over the blocks."""
-    outcome = core.fit_svd(store_of(settings), partitions, order, settings)
+def fit_svd(
+    partitions: list[Normalized], order: GeneOrder, settings: Settings, start: Fitted | None
+) -> Model | State[Model]:
+    """Fit the leading components, pass by pass over the blocks, from those of an earlier run if there is one."""
+    outcome = core.fit_svd(store_of(settings), partitions, order, settings, None if start is None else start.model)
     for warning in outcome.result.shortcomings:
         get_run_logger().warning(warning)
     return as_state(outcome)

@@ -41,13 +41,13 @@ def cell(counts: dict[int, float], **metadata: Any) -> Cell:
     return made
 
 
-def random_cells(number: int, genes: int, seed: int = 0) -> list[Cell]:
-    """Well-formed cells of two kinds that a clustering can tell apart."""
-    rng = np.random.default_rng(seed)
-    profiles = rng.gamma(0.3, size=(2, genes))
+def random_cells(number: int, genes: int, seed: int = 0, kinds: int = 2, draw: int = 0) -> list[Cell]:
+    """Well-formed cells of some kinds that a clustering can tell apart; each draw gives others of the same kinds."""
+    profiles = np.random.default_rng(seed).gamma(0.3, size=(kinds, genes))
+    rng = np.random.default_rng([seed, draw])
     cells = []
     for index in range(number):
-        counts = rng.poisson(3 * profiles[index % 2])
+        counts = rng.poisson(3 * profiles[index % kinds])
         tokens = np.flatnonzero(counts)
         by_token = {int(token) + 3: float(counts[token]) for token in tokens}
         cells.append(cell(by_token, drug=f"drug{index % 3}", plate="plate1"))
@@ -75,14 +75,21 @@ def gene_table(genes: int) -> pa.Table:
     )
 
 
-def write_dataset(folder: Path, shards: Sequence[pa.Table], genes: pa.Table, group_rows: int = 10) -> Path:
-    """Write a dataset folder; each table becomes a shard."""
+def write_dataset(
+    folder: Path,
+    shards: Sequence[pa.Table],
+    genes: pa.Table,
+    group_rows: int = 10,
+    first: int = 0,
+    of: int | None = None,
+) -> Path:
+    """Write a dataset folder, or add to it; each table becomes a shard, from the first index on, of so many."""
     for name in ("data", "metadata"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "README.md").write_text(README)
     pq.write_table(genes, folder / "metadata" / "gene_metadata.parquet")
-    for index, shard in enumerate(shards):
-        path = folder / "data" / f"train-{index:05}-of-{len(shards):05}.parquet"
+    for index, shard in enumerate(shards, first):
+        path = folder / "data" / f"train-{index:05}-of-{of or len(shards):05}.parquet"
         pq.write_table(shard, path, row_group_size=group_rows)
     return folder
 

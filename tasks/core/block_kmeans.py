@@ -32,6 +32,7 @@ class BlockKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         tol: at rest when the centres move, squared and in all, by this share of the sample's mean variance of a column.
         n_jobs: threads, for points in memory; blocks bring their own.
         random_state: seed of the sample and of the starts.
+        init: (n_clusters, columns) centres to start from instead; None for the sample's best.
 
     Attributes:
         cluster_centers_: (n_clusters, columns); where no points were left, the place of the point farthest from its
@@ -54,6 +55,7 @@ class BlockKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         tol: float = 1e-4,
         n_jobs: int = 1,
         random_state: Any = None,
+        init: Float64Array | None = None,
     ) -> None:
         self.n_clusters = n_clusters
         self.n_init = n_init
@@ -62,6 +64,7 @@ class BlockKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.tol = tol
         self.n_jobs = n_jobs
         self.random_state = random_state
+        self.init = init
 
     def fit(self, X: Any, y: object = None) -> Self:  # noqa: ARG002, N803  (scikit-learn's signature)
         """Find the centres of points, (points, columns), or of Blocks of them.
@@ -89,14 +92,22 @@ class BlockKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         random = check_random_state(self.random_state)
         with one_blas_thread():
             sample = _sample(blocks, self.sample_size, np.random.default_rng(random.randint(2**31)))
-            start = KMeans(self.n_clusters, n_init=self.n_init, random_state=random).fit(sample)
             at_rest = self.tol * float(sample.var(axis=0).mean())
-            found = lloyd(blocks, start.cluster_centers_, at_rest, self.max_iter)
+            found = lloyd(blocks, self._start(sample, random), at_rest, self.max_iter)
             sums = sum_up(blocks, found.centres)
         self.cluster_centers_, self.n_iter_, self.settled_ = found.centres, found.passes, found.settled
         self.cluster_sizes_, self.inertia_ = sums.sizes, sums.inertia
         self.n_features_in_ = sample.shape[1]
         return self
+
+    def _start(self, sample: Float64Array, random: np.random.RandomState) -> Float64Array:
+        if self.init is None:
+            best = KMeans(self.n_clusters, n_init=self.n_init, random_state=random).fit(sample)
+            centres: Float64Array = best.cluster_centers_
+            return centres
+        if self.init.shape != (self.n_clusters, sample.shape[1]):
+            raise SettingsError(f"init is of shape {self.init.shape}, not {(self.n_clusters, sample.shape[1])}")
+        return self.init
 
 
 def _sample(blocks: Blocks[NumberArray], size: int, rng: np.random.Generator) -> Float64Array:

@@ -36,6 +36,10 @@ class NumericsError(TahoeFlowError, ArithmeticError):
     """A computation met values that it cannot go on with."""
 
 
+class StageTimeoutError(TahoeFlowError, TimeoutError):
+    """A stage took longer than it may."""
+
+
 def first_line(error: BaseException) -> str:
     """First line of an error's text, or its class where it has none: for use inside our own messages."""
     lines = str(error).strip().splitlines()

@@ -4,37 +4,65 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tasks.core.block import IntArray, NumberArray, decode_matrix, encode_matrix, narrow
+from tasks.core.block import Float64Array, IntArray, NumberArray, decode_matrix, encode_matrix, narrow
 from tasks.core.block_kmeans import BlockKMeans
 from tasks.core.fold import Blocks
-from tasks.core.references import Clustering, Embedding
+from tasks.core.lloyd import assign
+from tasks.core.matching import change_basis, match, names_after
+from tasks.core.references import Clustering, Embedding, Fitted, Model
 from tasks.core.settings import Settings
 from tasks.core.store import ObjectRef, Outcome, StageKey, Store
 
-VERSION = 2
+VERSION = 3
 
 
-def fit_kmeans(store: Store, partitions: Sequence[Embedding], settings: Settings) -> Outcome[Clustering]:
-    """Cluster the embedded cells of all partitions and label each."""
+def fit_kmeans(
+    store: Store, partitions: Sequence[Embedding], model: Model, settings: Settings, start: Fitted | None
+) -> Outcome[Clustering]:
+    """Cluster the embedded cells of all partitions and label each, from the centres of an earlier run if given.
+
+    Clusters that continue one of the earlier run have its name.
+    """
     of_settings = settings.model_dump(include={"clusters", "seed"})
-    inputs = of_settings | {"cells": [part.key for part in partitions]}
+    inputs = of_settings | {
+        "cells": [part.key for part in partitions],
+        "start": None if start is None else start.clustering.key,
+    }
     key = StageKey(stage="clustering", version=VERSION, inputs=inputs)
 
     def make() -> Clustering:
         blocks = _blocks(store, partitions, settings.threads)
-        kmeans = BlockKMeans(settings.clusters, random_state=settings.seed).fit(blocks)
-        centres = kmeans.cluster_centers_
+        before = None if start is None else _centres_in(store, start, model)
+        init = before if before is not None and len(before) == settings.clusters else None
+        kmeans = BlockKMeans(settings.clusters, random_state=settings.seed, init=init).fit(blocks)
+        names = _names(kmeans.cluster_centers_, before, start)
+        by_name = np.argsort(names)
+        centres = kmeans.cluster_centers_[by_name]
         return Clustering(
             key=key.digest,
             centres=store.put(f"{key.folder}/centres.arrow", encode_matrix(centres), len(centres)),
-            labels=_label(store, key, blocks, kmeans),
-            sizes=tuple(int(size) for size in kmeans.cluster_sizes_),
+            labels=_label(store, key, blocks, centres),
+            sizes=tuple(int(size) for size in kmeans.cluster_sizes_[by_name]),
+            names=tuple(sorted(names)),
+            named=max(max(names) + 1, 0 if start is None else start.clustering.named),
             inertia=kmeans.inertia_,
             passes=kmeans.n_iter_,
             settled=kmeans.settled_,
         )
 
     return store.answer(key, Clustering, make)
+
+
+def _centres_in(store: Store, start: Fitted, model: Model) -> Float64Array:
+    """Give the centres of an earlier run in the components of this one."""
+    from_gk, to_gl = (decode_matrix(store.get(of.components)) for of in (start.model, model))
+    return change_basis(decode_matrix(store.get(start.clustering.centres)), from_gk, to_gl)
+
+
+def _names(centres: Float64Array, before: Float64Array | None, start: Fitted | None) -> tuple[int, ...]:
+    if before is None or start is None:
+        return tuple(range(len(centres)))
+    return names_after(start.clustering.names, start.clustering.named, match(before, centres), len(centres))
 
 
 def _blocks(store: Store, partitions: Sequence[Embedding], workers: int) -> Blocks[NumberArray]:
@@ -47,9 +75,9 @@ def _blocks(store: Store, partitions: Sequence[Embedding], workers: int) -> Bloc
     )
 
 
-def _label(store: Store, key: StageKey, blocks: Blocks[NumberArray], kmeans: BlockKMeans) -> tuple[ObjectRef, ...]:
+def _label(store: Store, key: StageKey, blocks: Blocks[NumberArray], centres: Float64Array) -> tuple[ObjectRef, ...]:
     def label(cells: NumberArray, index: int) -> ObjectRef:
-        labels: IntArray = narrow(kmeans.predict(cells))
+        labels: IntArray = narrow(assign(cells, centres)[0])
         return store.put(f"{key.folder}/{index:05}.arrow", encode_matrix(labels[:, None]), len(labels))
 
     return tuple(blocks.map(label, np.arange(len(blocks.sources))))

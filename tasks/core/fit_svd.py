@@ -6,7 +6,7 @@ from operator import add
 
 import numpy as np
 
-from tasks.core.block import Block, encode_matrix
+from tasks.core.block import Block, decode_matrix, encode_matrix
 from tasks.core.fold import Blocks, KeepFirst
 from tasks.core.krylov_passes import KrylovPasses
 from tasks.core.krylov_svd import KrylovSVD
@@ -17,19 +17,22 @@ from tasks.core.references import GeneOrder, Model, Normalized
 from tasks.core.settings import Settings
 from tasks.core.store import Outcome, StageKey, Store
 
-VERSION = 2
+VERSION = 3
 # Reading and decoding is a quarter of a pass. This much holds some 30,000 cells.
 _KEPT_BYTES = 2**28
 
 
-def fit_svd(store: Store, partitions: Sequence[Normalized], order: GeneOrder, settings: Settings) -> Outcome[Model]:
-    """Fit the leading components of the normalized matrix of all partitions.
+def fit_svd(
+    store: Store, partitions: Sequence[Normalized], order: GeneOrder, settings: Settings, start: Model | None
+) -> Outcome[Model]:
+    """Fit the leading components of the normalized matrix of all partitions, from those of another fit if given.
 
     Raises:
         NumericsError: a block holds values that are not finite; names it.
     """
     of_settings = settings.model_dump(include={"pca_dim", "svd_tolerance", "svd_max_passes", "seed"})
     inputs = of_settings | {"cells": [part.key for part in partitions], "order": order.key}
+    inputs |= {"start": None if start is None else start.key}
     key = StageKey(stage="svd", version=VERSION, inputs=inputs)
     passes = KrylovPasses(store, key)
 
@@ -39,6 +42,7 @@ def fit_svd(store: Store, partitions: Sequence[Normalized], order: GeneOrder, se
             tol=settings.svd_tolerance,
             max_passes=settings.svd_max_passes,
             random_state=settings.seed,
+            init=None if start is None else decode_matrix(store.get(start.components)).T,
         )
         svd.fit(_matrix(store, partitions, order, settings.threads), journal=passes)
         return _model(store, key, svd)

@@ -14,6 +14,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from threadpoolctl import threadpool_limits
 
+from tasks.core.deadline import check_deadline
 from tasks.core.errors import NumericsError
 
 Item = TypeVar("Item")
@@ -113,6 +114,7 @@ def in_order(
 
     Raises:
         ValueError: `ahead` is below 1.
+        StageTimeoutError: the stage has no time left.
         Exception: what the function raised, at its item's turn; items not yet begun are left undone.
     """
     if ahead < 1:
@@ -120,6 +122,7 @@ def in_order(
     pending: deque[Future[Result]] = deque()
     try:
         for item in items:
+            check_deadline()
             pending.append(executor.submit(function, item))
             if len(pending) >= ahead:
                 yield pending.popleft().result()

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from tasks.core.errors import CorruptObjectError, StoreError
 from tasks.core.files import Entry
 from tasks.core.runs import RUNS, RunMark, marks
+from tasks.core.series import SERIES, spared
 from tasks.core.settings import Settings
 from tasks.core.store import MANIFEST, QUARANTINE, Store, read_refs, store_of
 
 _DAY = 24 * 3600.0
 # Not made by a stage from other results of the store.
-_SPARED = {RUNS, "synthetic"}
+_SPARED = {RUNS, SERIES, "synthetic"}
 _COUNTS = {"vocabulary", "streaming", "matrix", "gene_order"}
 
 
@@ -55,14 +56,14 @@ def verify(store: Store) -> Iterator[str]:
 
 
 def prunable(store: Store, days: float) -> dict[str, int]:
-    """Folders that no run of the last so many days used or made, and the bytes in each.
+    """Folders that no run of the last so many days used or made, nor the next of a series needs; bytes in each.
 
     Raises:
         StoreError: a run is at work; what it needs cannot be known yet.
     """
     _refuse_while_running(store)
     since = time.time() - days * _DAY
-    recent = {folder for _, mark in marks(store) if mark.seen >= since for folder in mark.folders}
+    needed = spared(store) | {folder for _, mark in marks(store) if mark.seen >= since for folder in mark.folders}
     sizes: Counter[str] = Counter()
     newest: dict[str, float] = {}
     for entry in store.files.walk():
@@ -70,7 +71,7 @@ def prunable(store: Store, days: float) -> dict[str, int]:
         if folder.partition("/")[0] not in _SPARED:
             sizes[folder] += entry.size
             newest[folder] = max(newest.get(folder, 0.0), entry.modified)
-    return {folder: sizes[folder] for folder in newest if folder not in recent and newest[folder] < since}
+    return {folder: sizes[folder] for folder in newest if folder not in needed and newest[folder] < since}
 
 
 def prune(store: Store, days: float) -> dict[str, int]:
@@ -93,10 +94,10 @@ def keep_only(settings: Settings, run: str) -> None:
     known = dict(marks(store))
     if any(mark.is_running for name, mark in known.items() if name != run):
         return
-    others = {folder for name, mark in known.items() if name != run for folder in mark.folders}
+    others = spared(store) | {folder for name, mark in known.items() if name != run for folder in mark.folders}
     kept = _COUNTS if settings.keep_intermediates == "counts" else set()
     for folder in known[run].folders:
-        if folder not in others and folder.partition("/")[0] not in kept:
+        if folder not in others and folder.partition("/")[0] not in kept | _SPARED:
             store.remove(folder)
 
 

@@ -86,6 +86,15 @@ class BlockKrylov:
         """Whether the basis spans all that the matrix maps to; further passes would find nothing."""
         return self.following.size == 0
 
+    def start_near(self, v_gk: FloatArray) -> None:
+        """Begin with mixtures of vectors that are near the leading ones, such as those of a matrix with fewer rows.
+
+        What was random stays in a little, for directions that the vectors lack.
+        """
+        mixtures = v_gk @ (v_gk.T @ self.following)
+        share = _STAYS * float(np.linalg.norm(mixtures))
+        self.following = _orthonormalized(mixtures + share * self.following)
+
     def turn(self, gram: Gram) -> None:
         """Turn the first block towards the leading vectors of a matrix like the one whose vectors are wanted.
 

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from tasks.core.block import Float32Array, Float64Array, NumberArray
+from tasks.core.block import Float32Array, Float64Array, FloatArray, NumberArray
 from tasks.core.errors import NumericsError, SettingsError
 from tasks.core.fold import Blocks, one_blas_thread
 from tasks.core.krylov import RESOLUTION, BlockKrylov, RitzPairs
@@ -19,6 +19,8 @@ from tasks.core.ranked import RankedMatrix
 
 # Two power steps on a twelfth of the blocks cost a sixth of a pass and save a whole one.
 _WARM_UP_STEP, _WARM_UP_PASSES = 12, 2
+# Cosine from which one component counts as another's like.
+_RESEMBLES = 0.5
 
 
 class Journal(Protocol):
@@ -51,9 +53,11 @@ class KrylovSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         max_passes: passes over the data after which to stop in any case.
         n_jobs: threads, for a matrix in memory; blocks bring their own.
         random_state: seed of the first block of the basis.
+        init: (any, columns) components of a matrix much like this one, to start from; None to start from nothing.
 
     Attributes:
-        components_: (n_components, columns) right singular vectors, signed as by TruncatedSVD; zeros past the rank.
+        components_: (n_components, columns) right singular vectors; zeros past the rank. Signed as by TruncatedSVD,
+            or as the component of `init` that each is nearest to.
         singular_values_: (n_components,) descending; zeros past the rank.
         explained_variance_: (n_components,) variance of each column of the embedding.
         explained_variance_ratio_: (n_components,) the same over the summed variance of all columns.
@@ -72,18 +76,20 @@ class KrylovSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         max_passes: int = 50,
         n_jobs: int = 1,
         random_state: Any = None,
+        init: FloatArray | None = None,
     ) -> None:
         self.n_components = n_components
         self.tol = tol
         self.max_passes = max_passes
         self.n_jobs = n_jobs
         self.random_state = random_state
+        self.init = init
 
     def fit(self, X: Any, y: object = None, *, journal: Journal | None = None) -> Self:  # noqa: ARG002, N803 (scikit-learn's)
         """Find the components of a matrix, (rows, columns), or of a RankedMatrix, block by block.
 
         Raises:
-            SettingsError: more components than columns.
+            SettingsError: more components than columns, or an `init` with other columns.
             NumericsError: a block holds values that are not finite; names it.
         """
         matrix = X if isinstance(X, RankedMatrix) else self._rank(X)
@@ -92,6 +98,8 @@ class KrylovSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             raise SettingsError(
                 f"n_components={self.n_components} must be from 1 to the columns, n_features={self.n_features_in_}"
             )
+        if self.init is not None and self.init.shape[1] != self.n_features_in_:
+            raise SettingsError(f"init has {self.init.shape[1]} columns, the matrix {self.n_features_in_}")
         expressed = matrix.moments.expressed
         seed = check_random_state(self.random_state).randint(2**31)
         krylov = BlockKrylov(len(expressed), min(self.n_components, len(expressed)), np.random.default_rng(seed))
@@ -115,7 +123,7 @@ class KrylovSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         gram = _Gram(matrix.blocks, matrix.moments)
         journal.restore(krylov)
         if krylov.passes == 0:
-            self._warm_up(krylov, matrix)
+            self._begin(krylov, matrix)
         pairs = krylov.ritz()
         while not self._is_done(krylov, pairs):
             began = perf_counter()
@@ -127,7 +135,10 @@ class KrylovSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             report(Progress("svd", "pass", krylov.passes, note=note))
         return pairs
 
-    def _warm_up(self, krylov: BlockKrylov, matrix: RankedMatrix) -> None:
+    def _begin(self, krylov: BlockKrylov, matrix: RankedMatrix) -> None:
+        if self.init is not None:
+            krylov.start_near(_by_rank(self.init, matrix)[matrix.moments.expressed])
+            return
         sample = matrix.blocks.every(_WARM_UP_STEP)
         if not krylov.is_complete and len(sample.sources) < len(matrix.blocks.sources):
             for _ in range(_WARM_UP_PASSES):
@@ -149,6 +160,8 @@ class KrylovSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         v_gk = np.zeros((self.n_features_in_, self.n_components))
         v_gk[matrix.moments.expressed, : self.rank_] = krylov.vectors(pairs.coordinates[:, : self.rank_])
         v_gk = _with_fixed_signs(v_gk)
+        if self.init is not None:
+            v_gk = _with_signs_of(v_gk, _by_rank(self.init, matrix))
         moments = matrix.moments
         variances = self.singular_values_**2 / moments.cells - (moments.means @ v_gk) ** 2
         self.explained_variance_ = np.maximum(variances, 0.0)
@@ -197,3 +210,17 @@ class _Gram:
 def _with_fixed_signs(v_gk: Float64Array) -> Float64Array:
     # As TruncatedSVD: the loading largest in size is positive.
     return v_gk * np.where(-v_gk.min(axis=0) > v_gk.max(axis=0), -1.0, 1.0)
+
+
+def _with_signs_of(v_gk: Float64Array, like_gk: FloatArray) -> Float64Array:
+    # Where a component resembles none, its own sign stays.
+    cosines = like_gk.T @ v_gk
+    nearest = np.take_along_axis(cosines, np.abs(cosines).argmax(axis=0)[None], axis=0)[0]
+    return v_gk * np.where(nearest <= -_RESEMBLES, -1.0, 1.0)
+
+
+def _by_rank(v_kg: FloatArray, matrix: RankedMatrix) -> FloatArray:
+    """(columns, k) components in the order of the ranked columns."""
+    by_rank = np.empty_like(v_kg.T)
+    by_rank[matrix.ranks] = v_kg.T
+    return by_rank

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from tasks.core.block import Block, encode_table, in_blocks
 from tasks.core.cells import EXPRESSIONS, GENES, VERSION, read_cells
+from tasks.core.deadline import check_deadline
 from tasks.core.errors import DataError
 from tasks.core.plan import column_of_token
 from tasks.core.references import Cells, Partition, Plan, Skipped, Vocabulary
@@ -72,6 +73,7 @@ class _Reader:
         row = self.partition.start
         try:
             for first_row, table in stream_partition(self.partition):
+                check_deadline()
                 yield self._read(table, first_row)
                 row = first_row + table.num_rows
         except DataError as error:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from tasks.core import counts as counts_module
 from tasks.core import normalize as normalize_module
 from tasks.core.block import Block, decode_matrix, encode_matrix
+from tasks.core.deadline import check_deadline
 from tasks.core.moments import Moments
 from tasks.core.plan import column_of_token
 from tasks.core.ranked import rank_by_popularity
@@ -120,4 +121,6 @@ def _put_block(store: Store, key: StageKey, index: int, block: Block) -> ObjectR
 
 
 def _read_blocks(store: Store, refs: Iterable[ObjectRef]) -> Iterator[Block]:
-    return (Block.from_arrow(store.get(ref)) for ref in refs)
+    for ref in refs:
+        check_deadline()
+        yield Block.from_arrow(store.get(ref))

@@ -22,6 +22,7 @@ from tasks.core.references import (
     Skipped,
 )
 from tasks.core.results import component_table
+from tasks.core.series import Continuation, SeriesRun
 from tasks.core.settings import Settings
 from tasks.core.store import Reference, Store
 
@@ -61,6 +62,7 @@ class RunRecord(Reference):
     damaged: tuple[str, ...]
     svd: dict[str, Any]
     clustering: dict[str, Any]
+    series: dict[str, Any] | None
     stages: tuple[StageCost, ...]
     outputs: tuple[Output, ...]
 
@@ -126,6 +128,8 @@ class Findings:
     clustering: Clustering
     outputs: tuple[Output, ...]
     skipped: tuple[Skipped, ...]
+    place: Continuation
+    entry: SeriesRun | None
 
 
 def make_record(settings: Settings, found: Findings, costs: Costs) -> RunRecord:
@@ -147,7 +151,8 @@ def make_record(settings: Settings, found: Findings, costs: Costs) -> RunRecord:
         bad_data=found.skipped,
         damaged=tuple(costs.damaged),
         svd=_describe_model(found.model),
-        clustering=found.clustering.model_dump(include={"sizes", "inertia", "passes", "settled"}),
+        clustering=found.clustering.model_dump(include={"names", "sizes", "inertia", "passes", "settled"}),
+        series=_describe_series(found),
         stages=tuple(costs.stages),
         outputs=found.outputs,
     )
@@ -167,6 +172,13 @@ def _describe_dataset(settings: Settings, found: Findings) -> dict[str, Any]:
         "cells_read": sum(part.cells for part in found.cells),
         "ended_early": found.plan.exhausted,
     }
+
+
+def _describe_series(found: Findings) -> dict[str, Any] | None:
+    if found.entry is None:
+        return None
+    of_entry = found.entry.model_dump(mode="json", include={"series", "number", "run", "drift"})
+    return of_entry | {"note": found.place.note, "unchanged": found.place.unchanged}
 
 
 def _describe_model(model: Model) -> dict[str, Any]:

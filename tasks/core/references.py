@@ -167,15 +167,41 @@ class Embedding(Reference):
 
 
 class Clustering(Reference):
-    """Cluster centres, and each partition's labels."""
+    """Cluster centres, and each partition's labels.
+
+    Attributes:
+        labels: an object a partition, with the index of each cell's centre.
+        sizes: cells nearest to each centre.
+        names: of the clusters, ascending; in a series of runs a cluster keeps its name.
+        named: names given so far, vanished clusters' included.
+    """
 
     key: str
     centres: ObjectRef
     labels: tuple[ObjectRef, ...]
     sizes: tuple[int, ...]
+    names: tuple[int, ...]
+    named: int
     inertia: float
     passes: int
     settled: bool
+
+
+class Fitted(Reference):
+    """What a run has learnt, for the next run of its series to begin from.
+
+    Attributes:
+        vocabulary: key of the genes.
+        shards: fingerprint of each shard, by name.
+        cells: keys of the partitions as they were streamed.
+    """
+
+    vocabulary: str
+    shards: dict[str, str]
+    cells: tuple[str, ...]
+    order: GeneOrder
+    model: Model
+    clustering: Clustering
 
 
 class Output(Reference):

@@ -76,14 +76,15 @@ def component_table(model: Model) -> pl.DataFrame:
 
 
 def cell_tables(store: Store, results: Results) -> Iterator[pa.Table]:
-    """One table a partition: the cells' metadata, their embedding (float32) and their cluster."""
+    """One table a partition: the cells' metadata, their embedding (float32) and their cluster's name."""
+    names_c = np.array(results.clustering.names, np.int32)
     for cells, embedding, labels in zip(results.cells, results.embeddings, results.clustering.labels, strict=True):
         table = decode_table(store.get(cells.metadata))
         z_nk = decode_matrix(store.get(embedding.table))
         for name, column in zip(component_names(results.model), z_nk.T, strict=True):
             table = table.append_column(name, pa.array(np.ascontiguousarray(column)))
-        labels_n = decode_matrix(store.get(labels))[:, 0].astype(np.int32)
-        yield table.append_column("cluster", pa.array(labels_n))
+        names_n = names_c[decode_matrix(store.get(labels))[:, 0]]
+        yield table.append_column("cluster", pa.array(names_n))
 
 
 def _write_embeddings(store: Store, results: Results, folder: Path) -> None:

@@ -25,6 +25,8 @@ class RunMark(Reference):
         ended: whether it ended, well or not.
         asked: the settings that tell runs apart.
         folders: of all results that it used; known once it has ended well.
+        flow_run: Prefect's id of it.
+        why: it ended without results, where it did.
     """
 
     began: float
@@ -32,6 +34,8 @@ class RunMark(Reference):
     ended: bool
     asked: dict[str, Any]
     folders: tuple[str, ...] = ()
+    flow_run: str = ""
+    why: str = ""
 
     @property
     def is_running(self) -> bool:
@@ -45,6 +49,7 @@ class RunMarker:
 
     store: Store
     settings: Settings
+    flow_run: str = ""
     name: str = field(default_factory=lambda: f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}")
     began: float = field(default_factory=time.time)
 
@@ -52,14 +57,30 @@ class RunMarker:
         """Say that the run is at work."""
         self._write(ended=False)
 
-    def end(self, results: object = None) -> None:
-        """Say that the run has ended, and with what results."""
+    def end(self, results: object) -> None:
+        """Say that the run has ended well, and with what results."""
         self._write(ended=True, folders=folders_of(results))
 
-    def _write(self, *, ended: bool, folders: tuple[str, ...] = ()) -> None:
+    def fail(self, why: str) -> None:
+        """Say that the run has ended without results."""
+        self._write(ended=True, why=why)
+
+    def _write(self, *, ended: bool, folders: tuple[str, ...] = (), why: str = "") -> None:
         asked = self.settings.model_dump(mode="json", include={"dataset", "samples", "pca_dim", "clusters"})
-        mark = RunMark(began=self.began, seen=time.time(), ended=ended, asked=asked, folders=folders)
-        self.store.files.write(f"{RUNS}/{self.name}.json", mark.model_dump_json().encode())
+        of_run: dict[str, Any] = {"began": self.began, "asked": asked, "flow_run": self.flow_run}
+        mark = RunMark(seen=time.time(), ended=ended, folders=folders, why=why, **of_run)
+        _write_mark(self.store, self.name, mark)
+
+
+def end_mark(store: Store, flow_run: str, why: str) -> None:
+    """End the mark of a flow run that could not do so itself."""
+    for name, mark in list(marks(store)):
+        if mark.flow_run == flow_run and not mark.ended:
+            _write_mark(store, name, mark.model_copy(update={"ended": True, "why": why}))
+
+
+def _write_mark(store: Store, name: str, mark: RunMark) -> None:
+    store.files.write(f"{RUNS}/{name}.json", mark.model_dump_json().encode())
 
 
 def folders_of(results: object) -> tuple[str, ...]:

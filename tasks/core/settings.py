@@ -66,6 +66,14 @@ class Settings(BaseModel):
     """Share of the cells that may be skipped; more fails the run."""
     retries: int = Field(5, ge=0, le=10)
     """Times to try again, after 2, 4, 8 ... seconds, where a dataset's host or an S3 store does not answer."""
+    series: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
+    """Name of a series of recurring runs: each begins from the one before, keeps its cluster names and tells drift."""
+    drift_agreement: float = Field(0.8, ge=0, le=1)
+    """Adjusted Rand index with the run before, on the cells of both, below which a run of a series has drifted."""
+    drift_overlap: float = Field(0.9, ge=0, le=1)
+    """Share of the variance along the last run's components that the new ones must span not to have drifted."""
+    stage_timeout: float | None = Field(None, gt=0)
+    """Seconds that a stage may take; more fails the run, and what is finished is kept. By default there is no limit."""
     partition_cells: int = Field(10_000, ge=1, le=1_000_000)
     """Cells in a partition, the unit of work, retry and reuse."""
     block_cells: int = Field(2_000, ge=1, le=20_000)

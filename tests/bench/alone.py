@@ -114,7 +114,7 @@ def svd_ours(settings: Settings) -> dict[str, Any]:
     measured: dict[str, Any] = {}
     made = core_steps.prepare(settings)
     with timed(measured), one_blas_thread():
-        outcome = fit_svd(Store.at(settings.store), made.normalized, made.order, settings)
+        outcome = fit_svd(Store.at(settings.store), made.normalized, made.order, settings, None)
     assert not outcome.cached
     return measured | {"singular_values": outcome.result.singular_values, "passes": outcome.result.passes}
 

@@ -40,9 +40,9 @@ def run(settings: Settings) -> None:
     """The whole job, from the dataset to the files of the results."""
     store = Store.at(settings.store)
     made = prepare(settings)
-    model = fit_svd.fit_svd(store, made.normalized, made.order, settings).result
+    model = fit_svd.fit_svd(store, made.normalized, made.order, settings, None).result
     embeddings = _each(settings, lambda part: embed(store, part, made.order, model), made.normalized)
-    clustering = fit_kmeans.fit_kmeans(store, embeddings, settings).result
+    clustering = fit_kmeans.fit_kmeans(store, embeddings, model, settings, None).result
     tables = results.Results(made.plan.vocabulary, made.cells, embeddings, model, clustering)
     results.export(store, Store.at(settings.output), tables)
 

@@ -44,3 +44,16 @@ def test_blocks_do_not_matter(blocks: int) -> None:
 def test_more_clusters_than_points_are_refused() -> None:
     with pytest.raises(SettingsError, match="n_clusters=9 must be from 1 to the points, n_samples=8"):
         BlockKMeans(9).fit(blobs(8, 2))
+
+
+def test_centres_to_start_from_lead_where_they_lead_sklearn() -> None:
+    points = blobs(2_000, 6)
+    start = points[:6]
+    ours = BlockKMeans(6, init=start).fit(points)
+    theirs = KMeans(6, init=start, n_init=1, algorithm="lloyd").fit(points)
+    np.testing.assert_allclose(ours.cluster_centers_, theirs.cluster_centers_, atol=1e-10)
+
+
+def test_centres_of_another_shape_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"init is of shape \(2, 6\), not \(3, 6\)"):
+        BlockKMeans(3, init=np.zeros((2, 6))).fit(blobs(50, 3))

@@ -45,7 +45,7 @@ def prepared(settings: Settings) -> tuple[list[Normalized], GeneOrder]:
 
 
 def fit_in(folder: Path, settings: Settings, prepared: tuple[list[Normalized], GeneOrder]) -> Model:
-    return fit_svd(Store(str(folder)), *prepared, settings).result
+    return fit_svd(Store(str(folder)), *prepared, settings, None).result
 
 
 def components(store: Path, model: Model) -> np.ndarray:
@@ -135,7 +135,7 @@ def test_a_block_that_is_not_finite_is_named(settings: Settings, prepared: tuple
     ref = store.put("spoilt.arrow", spoilt.to_arrow(), block.cells)
     blocks = (*partitions[1].blocks[:2], ref, *partitions[1].blocks[3:])
     with pytest.raises(NumericsError, match=r"spoilt\.arrow holds values that are not finite"):
-        fit_svd(store, [partitions[0], partitions[1].model_copy(update={"blocks": blocks})], order, settings)
+        fit_svd(store, [partitions[0], partitions[1].model_copy(update={"blocks": blocks})], order, settings, None)
 
 
 def test_a_tolerance_that_cannot_be_met_is_flagged(

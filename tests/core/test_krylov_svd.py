@@ -17,6 +17,13 @@ def sparse(cells: int, genes: int, seed: int = 0, density: float = 0.1) -> sp.cs
     return sp.csr_array(np.where(rng.random((cells, genes)) < often, rng.gamma(2.0, size=(cells, genes)), 0.0))
 
 
+def low_rank(cells: int, genes: int) -> sp.csr_array:
+    """A matrix of ten components and noise, its rows alike from end to end."""
+    rng = np.random.default_rng(0)
+    strong = rng.normal(size=(cells, 10)) * np.geomspace(0.75, 0.25, 10) @ rng.normal(size=(10, genes))
+    return sp.csr_array(strong + rng.normal(size=(cells, genes)))
+
+
 def in_blocks(matrix: sp.csr_array, sizes: list[int], workers: int = 2) -> RankedMatrix:
     """The matrix in blocks of these sizes."""
     whole = RankedMatrix.of(matrix, workers)
@@ -145,3 +152,27 @@ def test_a_block_that_is_not_finite_is_named() -> None:
     matrix.blocks.sources[1].data[3] = np.nan
     with pytest.raises(NumericsError, match="block 1 holds values that are not finite"):
         KrylovSVD(3).fit(matrix)
+
+
+def test_components_to_start_from_save_passes_and_set_the_signs() -> None:
+    matrix = low_rank(4_000, 300)
+    before = KrylovSVD(10, random_state=0).fit(matrix[:3_600])
+    before.components_ *= -1
+    cold = KrylovSVD(10, random_state=0).fit(matrix)
+    warm = KrylovSVD(10, random_state=0, init=before.components_).fit(matrix)
+    np.testing.assert_allclose(warm.singular_values_, cold.singular_values_, rtol=1e-4)
+    assert warm.n_passes_ < cold.n_passes_
+    assert ((warm.components_ * before.components_).sum(axis=1) > 0).all()
+
+
+def test_a_start_that_is_unlike_the_matrix_leads_to_the_same_components() -> None:
+    matrix = sparse(1_000, 100)
+    strange = np.linalg.qr(np.random.default_rng(1).normal(size=(100, 3)))[0].T
+    started = KrylovSVD(5, tol=1e-7, random_state=0, init=strange).fit(matrix)
+    fresh = KrylovSVD(5, tol=1e-7, random_state=0).fit(matrix)
+    np.testing.assert_allclose(started.singular_values_, fresh.singular_values_, rtol=1e-5)
+
+
+def test_a_start_of_other_columns_is_refused() -> None:
+    with pytest.raises(SettingsError, match="init has 7 columns, the matrix 100"):
+        KrylovSVD(2, init=np.zeros((2, 7))).fit(sparse(50, 100))

@@ -91,7 +91,7 @@ def test_nothing_is_pruned_while_a_run_is_at_work(
     marker.beat()
     assert main(["store", "prune", "--store", str(store)]) == 1
     assert f"run {marker.name} is at work" in capsys.readouterr().err
-    marker.end()
+    marker.end(None)
     assert main(["store", "prune", "--store", str(store)]) == 0
 
 

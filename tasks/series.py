@@ -1,0 +1,26 @@
+"""Stages: find what a run of a series begins from, and tell what changed since the run before."""
+
+from prefect import get_run_logger
+
+from tasks.core import series as core
+from tasks.core.references import Fitted, Plan
+from tasks.core.series import Continuation, SeriesRun
+from tasks.core.settings import Settings
+from tasks.stage import stage
+
+
+@stage(name="series")
+def continue_series(plan: Plan, settings: Settings) -> Continuation:
+    """Find the run before in the series, and what to begin from."""
+    place = core.continue_series(plan, settings)
+    get_run_logger().info(place.note)
+    return place
+
+
+@stage(name="drift")
+def conclude(run: str, plan: Plan, learnt: Fitted, place: Continuation, settings: Settings) -> SeriesRun:
+    """Measure what changed since the run before, and leave an entry for the next one."""
+    entry = core.conclude(settings, run, plan, learnt, place)
+    for sentence in entry.drift.exceeded if entry.drift else ():
+        get_run_logger().warning(sentence)
+    return entry
