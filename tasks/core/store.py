@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.core.errors import CorruptObjectError
 from tasks.core.files import Files
+from tasks.core.lease import Lease, one_at_a_time
 from tasks.core.settings import Settings
 
 MANIFEST = "manifest.json"
@@ -135,13 +136,19 @@ class Store:
         return result if all(self.files.size(ref.path) == ref.size for ref in objects_of(result)) else None
 
     def answer(self, key: StageKey, kind: type[R], make: Callable[[], R]) -> "Outcome[R]":
-        """Give the result that an earlier run left for a key, or make it and leave it for later ones."""
+        """Give the result that another run left for a key, or make it and leave it for others.
+
+        Where another run is making it, its result is waited for, so `make` must not ask for an answer itself.
+        """
         found = self.find(key, kind)
         if found is not None:
             return Outcome(found, cached=True)
-        result = make()
-        self.finish(key, result)
-        return Outcome(result, cached=False)
+        with one_at_a_time(Lease(self.files, key.stage, key.digest), lambda: self.find(key, kind)) as found:
+            if found is not None:
+                return Outcome(found, cached=True)
+            result = make()
+            self.finish(key, result)
+            return Outcome(result, cached=False)
 
     def remove(self, folder: str) -> None:
         """Remove the folder of a stage's result, its manifest first so that it never counts as whole."""
