@@ -3,6 +3,7 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from flows.credentials import with_credentials
 from flows.parameters import takes_settings
 from flows.skipped import with_skipped_told
 from flows.stages import Stages, stages
@@ -22,6 +23,7 @@ from tasks.svd import embed, fit_svd
 
 @flow(name="cluster-cells", flow_run_name="{samples} cells of {dataset}", persist_result=False)
 @takes_settings
+@with_credentials
 def cluster_cells(settings: Settings) -> RunRecord | State[RunRecord]:
     """Stream single cells, build sparse counts, normalize, reduce with truncated SVD and cluster with K-means."""
     store, output = store_of(settings), output_of(settings)

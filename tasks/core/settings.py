@@ -65,7 +65,9 @@ class Settings(BaseModel):
     most_skipped: float = Field(0.01, ge=0, le=1)
     """Share of the cells that may be skipped; more fails the run."""
     retries: int = Field(5, ge=0, le=10)
-    """Times to try again, after 2, 4, 8 ... seconds, where a dataset's host or an S3 store does not answer."""
+    """Times to try again where a host does not answer: after 2, 4, 8 ... s, or as it asks, ten minutes at most."""
+    credentials: str | None = Field(None, pattern=r"^[a-z0-9_-]+/[^/\s]+$", max_length=200)
+    """Prefect block with S3 credentials: secret/NAME, its value JSON of AWS_... names, or aws-credentials/NAME."""
     partition_cells: int = Field(10_000, ge=1, le=1_000_000)
     """Cells in a partition, the unit of work, retry and reuse."""
     block_cells: int = Field(2_000, ge=1, le=20_000)
@@ -108,5 +110,5 @@ def _explain_one(name: str, problem: dict[str, Any]) -> str:
     meaning = Settings.model_fields[name].description if name in Settings.model_fields else None
     hint = f" ({meaning.rstrip('.')})" if meaning else ""
     message = str(problem["msg"]).removeprefix("Value error, ")
-    value = "(not shown)" if _has_credentials(problem["input"]) else problem["input"]
+    value = "(not shown)" if name == "credentials" or _has_credentials(problem["input"]) else problem["input"]
     return f"--{name} {value}: {message[0].lower()}{message[1:]}{hint}"
