@@ -1,11 +1,10 @@
 """S3 credentials from a Prefect block, lent to a run through its environment and read anew when S3 refuses them."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from functools import wraps
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 from prefect.client.orchestration import get_client
@@ -14,9 +13,6 @@ from prefect.exceptions import ObjectNotFound
 from flows.server import ServerError
 from tasks.core.errors import SettingsError, first_line
 from tasks.core.keyring import KEY_NAMES, NAMES, keyring
-from tasks.core.settings import Settings
-
-R = TypeVar("R")
 
 _SECRET = "secret"  # noqa: S105  (a type of block)
 # Fields of prefect-aws's AwsCredentials, and of blocks made like it.
@@ -27,17 +23,6 @@ _IN_A_SECRET = (
     f"{', '.join(NAMES[2:])}"
 )
 _IN_A_BLOCK = f"a block that is no secret must have the fields {' and '.join(list(_FIELDS)[:2])}"
-
-
-def with_credentials(function: Callable[[Settings], R]) -> Callable[[Settings], R]:
-    """Have the environment hold the S3 credentials that the settings name, while the function runs."""
-
-    @wraps(function)
-    def with_them(settings: Settings) -> R:
-        with lent(settings.credentials):
-            return function(settings)
-
-    return with_them
 
 
 @contextmanager

@@ -1,15 +1,19 @@
 """How a run that left bad data out ends: in a state and with an artifact of its own, not to be taken for clean."""
 
+from typing import TypeVar
+
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from tasks.core.record import RunRecord
+from tasks.core.record import Record
+
+R = TypeVar("R", bound=Record)
 
 SKIPPED_DATA = "Skipped data"
 
 
-def with_skipped_told(record: RunRecord) -> RunRecord | State[RunRecord]:
+def with_skipped_told(record: R) -> R | State[R]:
     """Give the record of a clean run as it is, else in a state of its name, its bad data in a table."""
     if not record.bad_data:
         return record

@@ -8,18 +8,18 @@ from typing import Any, TypeVar
 from prefect import get_run_logger, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from tasks.core.costs import Costs, Steps
 from tasks.core.errors import CorruptObjectError, StoreError
 from tasks.core.fold import one_blas_thread
 from tasks.core.memory import use_one_heap
 from tasks.core.progress import Progress, report
-from tasks.core.record import Costs, Steps
 from tasks.core.runs import RunMarker
-from tasks.core.settings import Settings
+from tasks.core.settings import RunSettings
 from tasks.core.store import store_of
 from tasks.stage import CACHED, with_retries
 
 R = TypeVar("R")
-# Each finds all damage of a stage, and there are nine stages.
+# Each finds all damage of a stage, and no flow has more than eleven stages.
 _MOST_REPAIRS = 20
 
 
@@ -90,7 +90,7 @@ class Stages:
 
 
 @contextmanager
-def stages(settings: Settings) -> Iterator[Stages]:
+def stages(settings: RunSettings) -> Iterator[Stages]:
     """Give the stages of a run their workers."""
     use_one_heap()
     threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.threads)

@@ -9,7 +9,7 @@ from tasks.core.errors import CorruptObjectError, StoreError
 from tasks.core.files import Entry
 from tasks.core.lease import LEASES
 from tasks.core.runs import RUNS, RunMark, marks
-from tasks.core.settings import Settings
+from tasks.core.settings import RunSettings
 from tasks.core.store import MANIFEST, QUARANTINE, Store, read_refs, store_of
 
 _DAY = 24 * 3600.0
@@ -89,7 +89,7 @@ def prune(store: Store, days: float) -> dict[str, int]:
     return removed
 
 
-def keep_only(settings: Settings, run: str) -> None:
+def keep_only(settings: RunSettings, run: str) -> None:
     """Remove what a run need not leave, where no other run uses it."""
     if settings.keep_intermediates == "all":
         return

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tasks.core.settings import Settings
+from tasks.core.settings import RunSettings
 from tasks.core.store import Reference, Store, objects_of
 
 RUNS = "runs"
@@ -44,7 +44,7 @@ class RunMarker:
     """Writes the mark of one run."""
 
     store: Store
-    settings: Settings
+    settings: RunSettings
     name: str = field(default_factory=lambda: f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}")
     began: float = field(default_factory=time.time)
 
@@ -57,7 +57,7 @@ class RunMarker:
         self._write(ended=True, folders=folders_of(results))
 
     def _write(self, *, ended: bool, folders: tuple[str, ...] = ()) -> None:
-        asked = self.settings.model_dump(mode="json", include={"dataset", "samples", "pca_dim", "clusters"})
+        asked = self.settings.model_dump(mode="json", include={"dataset", "samples", "model", "pca_dim", "clusters"})
         mark = RunMark(began=self.began, seen=time.time(), ended=ended, asked=asked, folders=folders)
         self.store.files.write(f"{RUNS}/{self.name}.json", mark.model_dump_json().encode())
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tasks.core.errors import CorruptObjectError
 from tasks.core.files import Files
 from tasks.core.lease import Lease, one_at_a_time
-from tasks.core.settings import Settings
+from tasks.core.settings import RunSettings
 
 MANIFEST = "manifest.json"
 # Where damaged objects are put, for whoever wants to know what happened to them.
@@ -168,12 +168,12 @@ class Store:
         self.files.set_aside(ref.path, f"{QUARANTINE}/{folder}/{uuid.uuid4().hex[:8]}-{name}")
 
 
-def store_of(settings: Settings) -> Store:
+def store_of(settings: RunSettings) -> Store:
     """Where a run keeps its intermediates."""
     return Store.at(settings.store, settings.patience)
 
 
-def output_of(settings: Settings) -> Store:
+def output_of(settings: RunSettings) -> Store:
     """Where a run leaves its results."""
     return Store.at(settings.output, settings.patience)
 

@@ -16,7 +16,15 @@ from tasks.core.files import Files
 from tasks.core.store import MANIFEST
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ("embeddings.csv", "pca_variance.csv", "components.csv", "embeddings.parquet", "components.parquet")
+RESULTS = (
+    "embeddings.csv",
+    "pca_variance.csv",
+    "components.csv",
+    "clusters.csv",
+    "embeddings.parquet",
+    "components.parquet",
+    "clusters.parquet",
+)
 
 
 @dataclass
