@@ -37,7 +37,6 @@ class _Given(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="TAHOE_",
-        cli_prog_name="python flows/run.py",
         cli_hide_none_type=True,
         cli_parse_none_str="null",
         cli_implicit_flags=True,
@@ -70,6 +69,8 @@ class FitCommand(_Given, Settings):
     `python flows/run.py apply --help` tells how to apply the model that a run leaves to other cells, and
     `python flows/run.py store --help` how to look after a store.
     """
+
+    model_config = SettingsConfigDict(cli_prog_name="python flows/run.py")
 
 
 class ApplyCommand(_Given, ApplySettings):

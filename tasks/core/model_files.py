@@ -1,7 +1,8 @@
 """The files of a saved model: read as far as they are what they claim to be."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
@@ -30,20 +31,18 @@ class ModelTable:
             raise ModelError(
                 f"{self.where} is damaged: its sha256 is {digest}, and {RECORD} lists {listed.sha256[:64]!a}"
             )
-        try:
+        with self._decoding():
             self.file = pq.ParquetFile(pa.BufferReader(data))
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise ModelError(f"{self.where} is no Parquet file: {first_line(error)}") from error
         if self.file.metadata.num_rows > most_rows:
             raise ModelError(f"{self.where} has {self.file.metadata.num_rows:,} rows, more than {most_rows:,}")
 
     def column(self, name: str, kind: pa.DataType) -> pa.ChunkedArray:
         """Give a column without nulls as one of this type."""
-        column = self._read([name]).column(name)
-        try:
-            return column.cast(kind)
-        except pa.ArrowException as error:
-            raise ModelError(f"{self.where} has a '{name}' that is no {kind}: {first_line(error)}") from error
+        with self._decoding():
+            column = self._read([name]).column(name).cast(kind)
+            # Texts may be no UTF-8.
+            column.validate(full=True)
+        return column
 
     def matrix(self, columns: int, kind: pa.DataType) -> NumberArray:
         """Give the (rows, columns) numbers of the components, all finite, of exactly this type."""
@@ -56,16 +55,23 @@ class ModelTable:
         return matrix
 
     def _read(self, names: Sequence[str]) -> pa.Table:
-        wrong = [name for name in names if self.file.schema_arrow.names.count(name) != 1]
-        if wrong:
-            raise ModelError(f"{self.where} has no column '{wrong[0]}', or more than one")
-        try:
+        with self._decoding():
+            wrong = [name for name in names if self.file.schema_arrow.names.count(name) != 1]
+            if wrong:
+                raise ModelError(f"{self.where} has no column '{wrong[0]}', or more than one")
             table = self.file.read(columns=list(names))
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise ModelError(f"{self.where} cannot be decoded: {first_line(error)}") from error
         if any(column.null_count for column in table.columns):
             raise ModelError(f"{self.where} has nulls in '{names[0]}' or the columns beside it")
         return table
+
+    @contextmanager
+    def _decoding(self) -> Iterator[None]:
+        try:
+            yield
+        except ModelError:
+            raise
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise ModelError(f"{self.where} cannot be decoded: {first_line(error)}") from error
 
 
 def size_of(files: Files, name: str) -> int:
