@@ -3,23 +3,19 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.endings import settle_mark, told
+from flows.carry_out import carry_out
+from flows.endings import settle_mark
+from flows.matrix import normalized_cells
 from flows.parameters import takes_settings
-from flows.stages import Stages, stages
+from flows.stages import Stages
 from tasks.clustering import cluster
-from tasks.core.history import write_history
-from tasks.core.housekeeping import keep_only
-from tasks.core.landing import check_skipped
-from tasks.core.record import Findings, RunRecord, make_record, write_record
+from tasks.core.plan import check_sizes
+from tasks.core.record import Findings, RunRecord, make_record
 from tasks.core.series import ALONE, fitted
 from tasks.core.settings import Settings
-from tasks.core.store import output_of, store_of
 from tasks.export import export
-from tasks.matrix import build_counts, order_genes
-from tasks.normalization import normalize
 from tasks.planning import plan_partitions
 from tasks.series import conclude, continue_series
-from tasks.streaming import stream_cells
 from tasks.svd import embed, fit_svd
 
 
@@ -33,39 +29,20 @@ from tasks.svd import embed, fit_svd
 @takes_settings
 def cluster_cells(settings: Settings) -> RunRecord | State[RunRecord]:
     """Stream single cells, build sparse counts, normalize, reduce with truncated SVD and cluster with K-means."""
-    store, output = store_of(settings), output_of(settings)
-    for place in (store, output):
-        place.check_writable()
-    with stages(settings) as run:
-        found = run.until_whole(lambda: _all_stages(run, settings))
-        run.mark.end(found)
-    keep_only(settings, run.mark.name)
-    record = make_record(settings, found, run.costs)
-    if settings.series is not None:
-        write_history(store, output, settings.series)
-    write_record(output, record)
-    return told(record)
+    return carry_out(settings, _all_stages, make_record)
 
 
 def _all_stages(run: Stages, settings: Settings) -> Findings:
     plan = run.one(plan_partitions, settings)
-    run.costs.cells = plan.cells
-    genes = plan.vocabulary
+    check_sizes(plan, settings)
     place = run.one(continue_series, plan, settings) if settings.series else ALONE
     start = place.start
 
-    landed = run.each(stream_cells, plan.partitions, genes, settings)
-    skipped = check_skipped(plan, landed, settings)
-    cells = [part for part in landed if part.cells]
-    counts = run.each(build_counts, cells, genes, settings)
-    order = start.order if start else run.one(order_genes, counts[0], genes, settings)
-    normalized = run.each(normalize, counts, order, settings)
-    model = run.one(fit_svd, normalized, order, settings, start)
-    embeddings = run.each(embed, normalized, order, model, settings)
+    matrix = normalized_cells(run, plan, settings, start.order if start else None)
+    model = run.one(fit_svd, matrix.normalized, matrix.order, settings, start)
+    embeddings = run.each(embed, matrix.normalized, matrix.order, model, settings)
     clustering = run.one(cluster, embeddings, model, settings, start)
-    outputs = run.one(export, genes, cells, embeddings, model, clustering, settings)
-    learnt = fitted(plan, cells, order, model, clustering)
+    outputs = run.one(export, plan.vocabulary, matrix.cells, embeddings, model, clustering, settings)
+    learnt = fitted(plan, matrix.cells, matrix.order, model, clustering)
     entry = run.one(conclude, run.mark.name, plan, learnt, place, settings) if settings.series else None
-    return Findings(
-        plan, cells, counts, order, normalized, model, embeddings, clustering, outputs, skipped, place, entry
-    )
+    return Findings(matrix, model, embeddings, clustering, outputs, place, entry)

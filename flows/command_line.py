@@ -5,8 +5,9 @@ import inspect
 import os
 import tomllib
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic_settings import (
@@ -19,7 +20,10 @@ from pydantic_settings import (
 from flows import console, store_command
 from tasks.core.errors import SettingsError, TahoeFlowError, first_line
 from tasks.core.memory import use_one_heap
-from tasks.core.settings import Settings, explain
+from tasks.core.record import Record
+from tasks.core.settings import ApplySettings, RunSettings, Settings, explain
+
+S = TypeVar("S", bound=RunSettings)
 
 # What Prefect must find before it is imported.
 _PREFECT_DEFAULTS = {"PREFECT_LOGGING_EXTRA_LOGGERS": "tasks"}
@@ -28,17 +32,11 @@ _SKIPPED_DATA = 3
 _QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
 
 
-class CommandLine(Settings, BaseSettings):
-    """Stream single cells, build sparse counts, normalize, reduce with truncated SVD and cluster with K-means.
-
-    Writes embeddings.csv and pca_variance.csv. Each flag can also be set in the environment, as TAHOE_SAMPLES=50000,
-    or in a TOML file, as samples = 50000; a flag wins over the environment, which wins over the file.
-    `python flows/run.py store --help` tells how to look after a store.
-    """
+class _Given(BaseSettings):
+    """Settings as they are given on the command line, in the environment and in a file."""
 
     model_config = SettingsConfigDict(
         env_prefix="TAHOE_",
-        cli_prog_name="python flows/run.py",
         cli_hide_none_type=True,
         cli_parse_none_str="null",
         cli_implicit_flags=True,
@@ -63,8 +61,31 @@ class CommandLine(Settings, BaseSettings):
         return env_settings, init_settings
 
 
-# --help prints it as it stands, and before Python 3.13 it stands indented.
-CommandLine.__doc__ = inspect.cleandoc(CommandLine.__doc__ or "")
+class FitCommand(_Given, Settings):
+    """Stream single cells, build sparse counts, normalize, reduce with truncated SVD and cluster with K-means.
+
+    Writes embeddings.csv and pca_variance.csv. Each flag can also be set in the environment, as TAHOE_SAMPLES=50000,
+    or in a TOML file, as samples = 50000; a flag wins over the environment, which wins over the file.
+    `python flows/run.py apply --help` tells how to apply the model that a run leaves to other cells, and
+    `python flows/run.py store --help` how to look after a store.
+    """
+
+    model_config = SettingsConfigDict(cli_prog_name="python flows/run.py")
+
+
+class ApplyCommand(_Given, ApplySettings):
+    """Embed and label cells by the model that an earlier run left in its output: nothing is fitted.
+
+    Writes embeddings.csv. Each flag can also be set in the environment, as TAHOE_MODEL=results, or in a TOML file, as
+    model = "results"; a flag wins over the environment, which wins over the file.
+    """
+
+    model_config = SettingsConfigDict(cli_prog_name="python flows/run.py apply")
+
+
+# --help prints them as they stand, and before Python 3.13 they stand indented.
+for _command in (FitCommand, ApplyCommand):
+    _command.__doc__ = inspect.cleandoc(_command.__doc__ or "")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -74,7 +95,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if arguments[:1] == ["store"]:
             return store_command.run(arguments[1:])
-        return _run(read_settings(arguments), debug=debug)
+        if arguments[:1] == ["apply"]:
+            return _apply(arguments[1:], debug=debug)
+        return _fit(arguments, debug=debug)
     except TahoeFlowError as error:
         if debug:
             raise
@@ -85,17 +108,31 @@ def main(arguments: Sequence[str]) -> int:
         return 130
 
 
-def read_settings(arguments: Sequence[str]) -> Settings:
-    """Read the settings from flags, environment and file.
+def _fit(arguments: Sequence[str], *, debug: bool) -> int:
+    settings = read_settings(arguments, FitCommand, Settings)
+    record = _run("cluster_cells", settings, debug=debug)
+    console.summarize_fit(settings, record)
+    return _exit_code(record)
+
+
+def _apply(arguments: Sequence[str], *, debug: bool) -> int:
+    settings = read_settings(arguments, ApplyCommand, ApplySettings)
+    record = _run("apply_model", settings, debug=debug)
+    console.summarize_applied(settings, record)
+    return _exit_code(record)
+
+
+def read_settings(arguments: Sequence[str], command: type[_Given], kind: type[S]) -> S:
+    """Read the settings of a command from flags, environment and file.
 
     Raises:
         SettingsError: some are refused; the message is one line.
     """
     try:
-        given = CliApp.run(CommandLine, cli_args=list(arguments), **_read_file(arguments))
+        given = CliApp.run(command, cli_args=list(arguments), **_read_file(arguments))
     except ValidationError as error:
         raise SettingsError(explain(error)) from error
-    return Settings(**given.model_dump(include=set(Settings.model_fields)))
+    return kind(**given.model_dump(include=set(kind.model_fields)))
 
 
 def _read_file(arguments: Sequence[str]) -> dict[str, Any]:
@@ -110,7 +147,7 @@ def _read_file(arguments: Sequence[str]) -> dict[str, Any]:
         raise SettingsError(f"--settings_file {path}: {first_line(error)}") from error
 
 
-def _run(settings: Settings, *, debug: bool) -> int:
+def _run(flow: str, settings: RunSettings, *, debug: bool) -> Any:
     for name, value in (_PREFECT_DEFAULTS if debug else _PREFECT_DEFAULTS | _QUIET).items():
         os.environ.setdefault(name, value)
     # Prefect takes seconds to import: not before the settings have been found good, and the rest while a server starts.
@@ -118,10 +155,11 @@ def _run(settings: Settings, *, debug: bool) -> int:
 
     with server.chosen() as chosen:
         console.tell(str(chosen))
-        from flows.cluster_cells import cluster_cells  # noqa: PLC0415
-
+        run = getattr(import_module(f"flows.{flow}"), flow)
         chosen.check()
         with console.progress():
-            record = cluster_cells(**settings.model_dump())
-    console.summarize(settings, record)
+            return run(**settings.model_dump())
+
+
+def _exit_code(record: Record) -> int:
     return _SKIPPED_DATA if record.bad_data else 0

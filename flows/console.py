@@ -8,13 +8,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from tasks.core.history import HISTORY
 from tasks.core.progress import Progress, listener
-from tasks.core.record import RECORD, RunRecord
-from tasks.core.settings import Settings
+from tasks.core.record import RECORD, ApplyRecord, Record, RunRecord
+from tasks.core.settings import RunSettings
 from tasks.core.store import output_of
 
-_FIRST_COMPONENTS = 5
+_FIRST_COMPONENTS = _LARGEST_CLUSTERS = 5
 _results = Console(soft_wrap=True, highlight=False, markup=False)
 _errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
@@ -67,8 +66,25 @@ class _Bars:
             self.bars.update(bar, note=step.note)
 
 
-def summarize(settings: Settings, record: RunRecord) -> None:
+def summarize_fit(settings: RunSettings, record: RunRecord) -> None:
     """Print where the results are and the first lines of the variance table."""
+    of_series = [] if record.series is None else [record.series.note, *record.series.exceeded]
+    _summarize(settings, record, record.svd["shortcomings"] + of_series)
+    _results.print("pc,explained_variance_ratio")
+    for component in record.svd["components"][:_FIRST_COMPONENTS]:
+        _results.print(f"{component['pc']},{component['explained_variance_ratio']:.6f}")
+
+
+def summarize_applied(settings: RunSettings, record: ApplyRecord) -> None:
+    """Print where the results are and the largest clusters."""
+    _summarize(settings, record, [])
+    _results.print("cluster,cells")
+    of_size = sorted(zip(record.clusters["sizes"], record.clusters["names"], strict=True), reverse=True)
+    for cells, name in of_size[:_LARGEST_CLUSTERS]:
+        _results.print(f"{name},{cells}")
+
+
+def _summarize(settings: RunSettings, record: Record, told: list[str]) -> None:
     read = record.read
     lines = [f"{read['cells']:,} cells, {read['nonzeros']:,} counts"]
     if record.dataset["simulated"]:
@@ -81,13 +97,7 @@ def summarize(settings: Settings, record: RunRecord) -> None:
         lines.append(f"{read['skipped_cells']:,} BAD CELLS WERE SKIPPED: run.json lists them with the reasons")
     if record.damaged:
         lines.append("objects of the store were damaged or gone and were made again: see run.json")
-    lines += record.svd["shortcomings"]
-    if record.series is not None:
-        lines.append(record.series["note"])
-        lines += (record.series["drift"] or {}).get("exceeded", [])
+    lines += told
     _results.print("; ".join(lines))
-    for name in (*(output.name for output in record.outputs), *([HISTORY] if record.series else []), RECORD):
+    for name in (*(output.name for output in record.outputs), RECORD):
         _results.print(f"  {output_of(settings).locate(name)}")
-    _results.print("pc,explained_variance_ratio")
-    for component in record.svd["components"][:_FIRST_COMPONENTS]:
-        _results.print(f"{component['pc']},{component['explained_variance_ratio']:.6f}")

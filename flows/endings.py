@@ -1,21 +1,24 @@
 """How a run ends: in a state that says what a person must know, and with the store told that it is over."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from prefect import Flow
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Completed
 
-from tasks.core.record import RunRecord
+from flows.credentials import lent
+from tasks.core.record import Record, RunRecord
 from tasks.core.runs import end_mark
-from tasks.core.settings import Settings
+from tasks.core.settings import RunSettings
 from tasks.core.store import store_of
+
+R = TypeVar("R", bound=Record)
 
 SKIPPED_DATA, DRIFTED = "Skipped data", "Drifted"
 
 
-def told(record: RunRecord) -> RunRecord | State[RunRecord]:
+def told(record: R) -> R | State[R]:
     """Give the record of a clean run as it is, else in a state of a name of its own, with a table of what is amiss."""
     skipped, drifted = _tell_skipped(record), _tell_drift(record)
     if not skipped and not drifted:
@@ -26,11 +29,13 @@ def told(record: RunRecord) -> RunRecord | State[RunRecord]:
 
 def settle_mark(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001  (Prefect's)
     """Tell the store that a run is over that could not do so itself, and why."""
-    settings = Settings.model_validate(flow_run.parameters)
-    end_mark(store_of(settings), str(flow_run.id), f"{state.name}: {state.message}")
+    given = {name: value for name, value in flow_run.parameters.items() if name in RunSettings.model_fields}
+    settings = RunSettings.model_validate(given)
+    with lent(settings.credentials):
+        end_mark(store_of(settings), str(flow_run.id), f"{state.name}: {state.message}")
 
 
-def _tell_skipped(record: RunRecord) -> list[str]:
+def _tell_skipped(record: Record) -> list[str]:
     if not record.bad_data:
         return []
     told = f"{record.read['skipped_cells']:,} bad cells were skipped"
@@ -39,10 +44,10 @@ def _tell_skipped(record: RunRecord) -> list[str]:
     return [told]
 
 
-def _tell_drift(record: RunRecord) -> list[str]:
-    drift = record.series and record.series["drift"]
-    if not drift:
+def _tell_drift(record: Record) -> list[str]:
+    if not isinstance(record, RunRecord) or record.series is None or record.series.drift is None:
         return []
-    changes = [{"what": name.replace("_", " "), "value": str(value)} for name, value in drift.items()]
-    create_table_artifact(key="drift", table=changes, description=record.series["note"] if record.series else "")
-    return list(drift["exceeded"])
+    changes = record.series.drift.model_dump(mode="json", exclude={"exceeded"})
+    table = [{"what": name.replace("_", " "), "value": str(value)} for name, value in changes.items()]
+    create_table_artifact(key="drift", table=table, description=record.series.note)
+    return list(record.series.exceeded)

@@ -9,19 +9,19 @@ from prefect import get_run_logger, unmapped
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from tasks.core.costs import Costs, Steps
 from tasks.core.deadline import deadline
 from tasks.core.errors import CorruptObjectError, StoreError, first_line
 from tasks.core.fold import one_blas_thread
 from tasks.core.memory import use_one_heap
 from tasks.core.progress import Progress, report
-from tasks.core.record import Costs, Steps
 from tasks.core.runs import RunMarker
-from tasks.core.settings import Settings
+from tasks.core.settings import RunSettings
 from tasks.core.store import store_of
 from tasks.stage import CACHED, with_retries
 
 R = TypeVar("R")
-# Each finds all damage of a stage, and there are nine stages.
+# Each finds all damage of a stage, and no flow has more than eleven stages.
 _MOST_REPAIRS = 20
 
 
@@ -99,7 +99,7 @@ class Stages:
 
 
 @contextmanager
-def stages(settings: Settings) -> Iterator[Stages]:
+def stages(settings: RunSettings) -> Iterator[Stages]:
     """Give the stages of a run their workers."""
     use_one_heap()
     threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.threads)

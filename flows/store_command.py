@@ -3,7 +3,8 @@
 import argparse
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.table import Table
 
@@ -28,10 +29,35 @@ def run(arguments: Sequence[str]) -> int:
     }.items():
         command = commands.add_parser(name, help=meaning, description=meaning)
         command.add_argument("--store", default=default, help="a path or s3://bucket/prefix")
+        command.add_argument(
+            "--credentials",
+            default=os.environ.get("TAHOE_CREDENTIALS"),
+            help=Settings.model_fields["credentials"].description,
+        )
     commands.choices["prune"].add_argument("--days", type=float, default=30.0, help="of how many days (default: 30)")
     commands.choices["prune"].add_argument("--dry_run", action="store_true", help="only say what would be removed")
     given = parser.parse_args(arguments)
-    store = Store.at(given.store)
+    with _lent(given.credentials):
+        return _do(given, Store.at(given.store))
+
+
+@contextmanager
+def _lent(block: str | None) -> Iterator[None]:
+    if block is None:
+        yield
+        return
+    # Prefect takes seconds to import, and most stores need nothing of it.
+    from flows import server  # noqa: PLC0415
+
+    with server.chosen() as chosen:
+        from flows.credentials import lent  # noqa: PLC0415
+
+        chosen.check()
+        with lent(block):
+            yield
+
+
+def _do(given: argparse.Namespace, store: Store) -> int:
     if given.command == "ls":
         return _list(store)
     if given.command == "verify":

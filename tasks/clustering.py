@@ -1,10 +1,10 @@
-"""Stage: cluster the embedded cells with K-means."""
+"""Stages: cluster the embedded cells with K-means, or label them with clusters that are known."""
 
 from prefect.client.schemas.objects import State
 
-from tasks.core import fit_kmeans
-from tasks.core.references import Clustering, Embedding, Fitted, Model
-from tasks.core.settings import Settings
+from tasks.core import fit_kmeans, label
+from tasks.core.references import Clustering, Clusters, Embedding, Fitted, Labels, Model
+from tasks.core.settings import RunSettings, Settings
 from tasks.core.store import store_of
 from tasks.stage import as_state, stage
 
@@ -15,3 +15,9 @@ def cluster(
 ) -> Clustering | State[Clustering]:
     """Find the centres, pass by pass over the embedding, and label every cell."""
     return as_state(fit_kmeans.fit_kmeans(store_of(settings), partitions, model, settings, start))
+
+
+@stage(name="labels")
+def label_cells(partitions: list[Embedding], clusters: Clusters, settings: RunSettings) -> Labels | State[Labels]:
+    """Label every cell with the nearest of centres that stay where they are."""
+    return as_state(label.label_cells(store_of(settings), partitions, clusters, settings))

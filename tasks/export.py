@@ -1,8 +1,8 @@
 """Stage: write the results."""
 
 from tasks.core import results
-from tasks.core.references import Cells, Clustering, Embedding, Model, Output, Vocabulary
-from tasks.core.settings import Settings
+from tasks.core.references import Cells, Clustering, Embedding, Labels, Model, Output, Vocabulary
+from tasks.core.settings import RunSettings, Settings
 from tasks.core.store import output_of, store_of
 from tasks.stage import stage
 
@@ -16,6 +16,15 @@ def export(
     clustering: Clustering,
     settings: Settings,
 ) -> tuple[Output, ...]:
-    """Write the tables of cells, variance and components to the output."""
-    made_of = results.Results(vocabulary, cells, embeddings, model, clustering)
+    """Write the tables of cells, variance, components and clusters to the output."""
+    made_of = results.Results(cells, embeddings, clustering, vocabulary, model)
     return results.export(store_of(settings), output_of(settings), made_of)
+
+
+@stage(name="export")
+def export_cells(
+    cells: list[Cells], embeddings: list[Embedding], labels: Labels, settings: RunSettings
+) -> tuple[Output, ...]:
+    """Write the tables of cells to the output."""
+    made_of = results.LabelledCells(cells, embeddings, labels)
+    return results.export_cells(store_of(settings), output_of(settings), made_of)

@@ -4,18 +4,18 @@ from prefect.client.schemas.objects import State
 
 from tasks.core import partition_steps
 from tasks.core.references import Cells, Counts, GeneOrder, Vocabulary
-from tasks.core.settings import Settings
+from tasks.core.settings import RunSettings
 from tasks.core.store import store_of
 from tasks.stage import as_state, stage
 
 
 @stage(name="matrix")
-def build_counts(cells: Cells, vocabulary: Vocabulary, settings: Settings) -> Counts | State[Counts]:
+def build_counts(cells: Cells, vocabulary: Vocabulary, settings: RunSettings) -> Counts | State[Counts]:
     """Build the counts of one partition, in the vocabulary's order."""
     return as_state(partition_steps.build_counts(store_of(settings), cells, vocabulary))
 
 
 @stage(name="gene order")
-def order_genes(counts: Counts, vocabulary: Vocabulary, settings: Settings) -> GeneOrder | State[GeneOrder]:
+def order_genes(counts: Counts, vocabulary: Vocabulary, settings: RunSettings) -> GeneOrder | State[GeneOrder]:
     """Rank the genes by popularity in the first partition, for speed in the passes to come."""
     return as_state(partition_steps.order_genes(store_of(settings), counts, vocabulary.genes))

@@ -4,12 +4,12 @@ from prefect.client.schemas.objects import State
 
 from tasks.core import partition_steps
 from tasks.core.references import Counts, GeneOrder, Normalized
-from tasks.core.settings import Settings
+from tasks.core.settings import RunSettings
 from tasks.core.store import store_of
 from tasks.stage import as_state, stage
 
 
 @stage(name="normalization")
-def normalize(counts: Counts, order: GeneOrder, settings: Settings) -> Normalized | State[Normalized]:
+def normalize(counts: Counts, order: GeneOrder, settings: RunSettings) -> Normalized | State[Normalized]:
     """Normalize the counts of one partition and take the moments of its genes."""
     return as_state(partition_steps.normalize(store_of(settings), counts, order))

@@ -2,11 +2,11 @@
 
 from tasks.core.plan import make_plan
 from tasks.core.references import Plan
-from tasks.core.settings import Settings
+from tasks.core.settings import RunSettings
 from tasks.stage import networked
 
 
 @networked(name="plan", task_run_name="plan {settings.dataset}")
-def plan_partitions(settings: Settings) -> Plan:
+def plan_partitions(settings: RunSettings) -> Plan:
     """Resolve the dataset to a commit, or simulate it, and cut it into partitions."""
     return make_plan(settings)

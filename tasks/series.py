@@ -3,9 +3,11 @@
 from prefect import get_run_logger
 
 from tasks.core import series as core
+from tasks.core.history import write_history
 from tasks.core.references import Fitted, Plan
 from tasks.core.series import Continuation, SeriesRun
 from tasks.core.settings import Settings
+from tasks.core.store import output_of, store_of
 from tasks.stage import stage
 
 
@@ -19,8 +21,9 @@ def continue_series(plan: Plan, settings: Settings) -> Continuation:
 
 @stage(name="drift")
 def conclude(run: str, plan: Plan, learnt: Fitted, place: Continuation, settings: Settings) -> SeriesRun:
-    """Measure what changed since the run before, and leave an entry for the next one."""
+    """Measure what changed since the run before, leave an entry for the next one and write the history."""
     entry = core.conclude(settings, run, plan, learnt, place)
+    write_history(store_of(settings), output_of(settings), entry.series)
     for sentence in entry.drift.exceeded if entry.drift else ():
         get_run_logger().warning(sentence)
     return entry

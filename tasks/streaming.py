@@ -4,11 +4,11 @@ from prefect.client.schemas.objects import State
 
 from tasks.core.landing import land_cells
 from tasks.core.references import Cells, Partition, Vocabulary
-from tasks.core.settings import Settings
+from tasks.core.settings import RunSettings
 from tasks.stage import as_state, networked
 
 
 @networked(name="streaming", task_run_name="stream {partition.shard_name} from row {partition.start}")
-def stream_cells(partition: Partition, vocabulary: Vocabulary, settings: Settings) -> Cells | State[Cells]:
+def stream_cells(partition: Partition, vocabulary: Vocabulary, settings: RunSettings) -> Cells | State[Cells]:
     """Land the cells of one partition, checked, as blocks of tokens and counts."""
     return as_state(land_cells(partition, vocabulary, settings))

@@ -5,8 +5,8 @@ from prefect.client.schemas.objects import State
 
 from tasks.core import fit_svd as core
 from tasks.core import partition_steps
-from tasks.core.references import Embedding, Fitted, GeneOrder, Model, Normalized
-from tasks.core.settings import Settings
+from tasks.core.references import Components, Embedding, Fitted, GeneOrder, Model, Normalized
+from tasks.core.settings import RunSettings, Settings
 from tasks.core.store import store_of
 from tasks.stage import as_state, stage
 
@@ -23,6 +23,8 @@ def fit_svd(
 
 
 @stage(name="embedding")
-def embed(partition: Normalized, order: GeneOrder, model: Model, settings: Settings) -> Embedding | State[Embedding]:
+def embed(
+    partition: Normalized, order: GeneOrder, model: Components, settings: RunSettings
+) -> Embedding | State[Embedding]:
     """Project the cells of one partition on the components."""
     return as_state(partition_steps.embed(store_of(settings), partition, order, model))

@@ -142,6 +142,10 @@ class HubServer:
         """Override to fail: give a status to answer, or sleep first, or raise ConnectionError to hang up."""
         return None
 
+    def refusal(self, status: int) -> dict[str, str]:
+        """Override to say more of a fault: give the headers that go with its status."""
+        return {}
+
     def cut(self, size: int) -> int:
         """Override to break off: give how many of a body's bytes to send."""
         return size
@@ -154,7 +158,7 @@ class HubServer:
     def handle(self, method: str, target: str, wanted: str | None) -> _Answer:
         """Answer one request, recorded before it is sent: whoever has the answer finds it in `requests`."""
         fault = self.fault(method, target)
-        answer = self._route(method, target, wanted) if fault is None else _Answer(fault, {})
+        answer = self._route(method, target, wanted) if fault is None else _Answer(fault, self.refusal(fault))
         self.requests.append(Request(method, target, wanted, answer.status))
         return answer
 

@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 LINES = [re.sub(r"\s+#.*", "", line).strip() for block in BLOCKS for line in block.splitlines()]
+# What leaves a model.
+FIT = "python flows/run.py --samples all"
 # `make test` runs this test; the others are a person's own shell and a server that stays.
 NOT_RUN = {"make test", "make bench", "make faults", "source .venv/bin/activate", "prefect server start"}
 
@@ -33,12 +35,17 @@ def test_command(line: str, tmp_path: Path, prefect_server: None) -> None:
     server = get_current_settings().api.url or ""
     dataset = write_dataset(tmp_path / "dataset", [table_of(random_cells(150, 120))], gene_table(120))
     command = what_make_does(line.removeprefix("make ")) if line.startswith("make ") else line
-    command = command.replace("http://127.0.0.1:4200/api", server).replace("path/to/folder", shlex.quote(str(dataset)))
+    places = {"folder": dataset, "results": tmp_path / "results", "labelled": tmp_path / "output"}
+    for name, place in places.items():
+        command = command.replace(f"path/to/{name}", shlex.quote(str(place)))
+    if "path/to/results" in line:
+        command = f"{FIT} --dataset {shlex.quote(str(dataset))} --output {places['results']} && {command}"
+    command = command.replace("http://127.0.0.1:4200/api", server)
     command = re.sub(r"(^|\s)(\.venv/bin/)?python\b", rf"\1{shlex.quote(sys.executable)}", command)
     # Where things are, by settings that the README does not name.
-    places = {"TAHOE_STORE": str(tmp_path / "store"), "TAHOE_OUTPUT": str(tmp_path / "output")}
+    settings = {"TAHOE_STORE": str(tmp_path / "store"), "TAHOE_OUTPUT": str(tmp_path / "output")}
     with HubServer(dataset, "tahoebio/Tahoe-100M") as hub:
-        reach = hub.environment(tmp_path / "hub") | places | {"PREFECT_API_URL": server}
+        reach = hub.environment(tmp_path / "hub") | settings | {"PREFECT_API_URL": server}
         ran = subprocess.run(
             ["bash", "-ec", command], cwd=ROOT, env=os.environ | reach, capture_output=True, text=True, check=False
         )

@@ -24,6 +24,10 @@ class DataError(TahoeFlowError, ValueError):
     """A dataset holds what it must not hold; the message names the shard and the row."""
 
 
+class ModelError(TahoeFlowError, ValueError):
+    """A saved model is not whole, or does not fit the dataset or this code."""
+
+
 class StoreError(TahoeFlowError, OSError):
     """The store or the output cannot be read or written."""
 

@@ -1,7 +1,8 @@
 """Bytes under a URL: a folder on a local disk or a prefix on S3, used the same way, passing trouble waited out.
 
 S3's credentials, region and endpoint come from where AWS's own tools look: the environment, profile files, the
-machine's role. They are looked up anew when S3 refuses them, so a long run outlives the ones it began with.
+machine's role; `keyring` may lend some to the environment. They are looked up anew when S3 refuses them, so a long
+run outlives the ones it began with.
 """
 
 import errno
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 import fsspec
 
 from tasks.core.errors import StoreError, first_line
+from tasks.core.keyring import keyring
 
 R = TypeVar("R")
 
@@ -28,6 +30,8 @@ _S3_OPTIONS: dict[str, Any] = {
     "use_listings_cache": False,
     "config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"mode": "standard", "max_attempts": 3}},
 }
+# What S3 servers answer where there is such an object already, and where they cannot know.
+_NOT_CREATED = (errno.EINVAL, errno.ENOSYS)
 _NO_CREDENTIALS = "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 
 
@@ -82,6 +86,23 @@ class Files:
         else:
             self._write(path, lambda: self.fs.pipe_file(self.locate(path), bytes(data)))
 
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a file unless there is one; say whether it was written. False as well where that cannot be told."""
+
+        def create() -> bool:
+            try:
+                if self.is_local:
+                    _create_file(Path(self.locate(path)), data)
+                else:
+                    self.fs.pipe_file(self.locate(path), data, mode="create")
+            except OSError as error:
+                if isinstance(error, FileExistsError) or error.errno in _NOT_CREATED:
+                    return False
+                raise
+            return True
+
+        return self._write(path, create)
+
     def move_in(self, local: Path, path: str) -> None:
         """Move a finished local file here."""
         if self.is_local:
@@ -102,8 +123,16 @@ class Files:
 
     def remove_folder(self, path: str) -> None:
         """Remove all files of a folder, if it is there."""
-        with suppress(FileNotFoundError):
-            self._try("remove", path, lambda: self.fs.rm(self.locate(path), recursive=True))
+
+        def remove() -> None:
+            try:
+                self.fs.rm(self.locate(path), recursive=True)
+            except FileNotFoundError:
+                # Another run may be removing it as well, and each may have met what the other had removed.
+                if self.is_local and self.fs.exists(self.locate(path)):
+                    remove()
+
+        self._try("remove", path, remove)
 
     def set_aside(self, path: str, new_path: str) -> None:
         """Move a file elsewhere, if it is there."""
@@ -128,25 +157,29 @@ class Files:
                 yield Entry(path[start:], int(info["size"]), _modified(info))
 
     def _open(self) -> None:
+        self._keys = keyring.changes
         options = _S3_OPTIONS if self.url.startswith(("s3://", "s3a://")) else {}
         self.fs, self.root = fsspec.core.url_to_fs(self.url, skip_instance_cache=True, **options)
 
-    def _write(self, path: str, function: Callable[[], object]) -> None:
+    def _write(self, path: str, function: Callable[[], R]) -> R:
         try:
-            self._try("write", path, function)
+            return self._try("write", path, function)
         except FileNotFoundError as error:
             raise StoreError(f"cannot write {self.locate(path)}: {_reason(error)}") from error
 
     def _try(self, action: str, path: str, function: Callable[[], R]) -> R:
         waits = _waits(0.0 if self.is_local else self.patience)
+        if self._keys != keyring.changes:
+            self._open()
         while True:
+            keys = self._keys
             try:
                 return function()
             except FileNotFoundError:
                 raise
             except Exception as error:  # a server's client fails in many ways
                 wait = next(waits, None)
-                if wait is None or not _may_pass(error):
+                if wait is None or not _is_worth_another(error, keys):
                     raise StoreError(f"cannot {action} {self.locate(path)}: {_reason(error)}") from error
             time.sleep(wait)
             # With new connections, and credentials that may have been renewed.
@@ -158,6 +191,13 @@ def _waits(patience: float) -> Iterator[float]:
     while time.monotonic() < until:
         yield wait * random.uniform(0.5, 1.5)  # noqa: S311  (no secret)
         wait = min(2 * wait, _LONGEST_WAIT)
+
+
+def _is_worth_another(error: Exception, keys: int) -> bool:
+    passing = _may_pass(error)
+    # Keys that were lent may have been renewed where they come from, and S3 does not always say that it wants that.
+    renewed = (not passing or isinstance(error, PermissionError)) and keyring.renew(keys)
+    return passing or renewed
 
 
 def _may_pass(error: Exception) -> bool:
@@ -179,6 +219,12 @@ def _reason(error: Exception) -> str:
 def _modified(info: dict[str, Any]) -> float:
     when = info.get("mtime") or info.get("LastModified") or 0.0
     return float(when.timestamp() if hasattr(when, "timestamp") else when)
+
+
+def _create_file(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        file.write(data)
 
 
 def _replace_file(path: Path, data: bytes | memoryview) -> None:

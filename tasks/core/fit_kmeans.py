@@ -4,14 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tasks.core.block import Float64Array, IntArray, NumberArray, decode_matrix, encode_matrix, narrow
+from tasks.core.block import Float64Array, decode_matrix, encode_matrix
 from tasks.core.block_kmeans import BlockKMeans
-from tasks.core.fold import Blocks
-from tasks.core.lloyd import assign
+from tasks.core.label import embedded_blocks, put_labels
 from tasks.core.matching import change_basis, match, names_after
 from tasks.core.references import Clustering, Embedding, Fitted, Model
 from tasks.core.settings import Settings
-from tasks.core.store import ObjectRef, Outcome, StageKey, Store
+from tasks.core.store import Outcome, StageKey, Store
 
 VERSION = 3
 
@@ -31,7 +30,7 @@ def fit_kmeans(
     key = StageKey(stage="clustering", version=VERSION, inputs=inputs)
 
     def make() -> Clustering:
-        blocks = _blocks(store, partitions, settings.threads)
+        blocks = embedded_blocks(store, partitions, settings.threads)
         before = None if start is None else _centres_in(store, start, model)
         init = before if before is not None and len(before) == settings.clusters else None
         kmeans = BlockKMeans(settings.clusters, random_state=settings.seed, init=init).fit(blocks)
@@ -41,7 +40,7 @@ def fit_kmeans(
         return Clustering(
             key=key.digest,
             centres=store.put(f"{key.folder}/centres.arrow", encode_matrix(centres), len(centres)),
-            labels=_label(store, key, blocks, centres),
+            labels=put_labels(store, key, blocks, centres),
             sizes=tuple(int(size) for size in kmeans.cluster_sizes_[by_name]),
             names=tuple(sorted(names)),
             named=max(max(names) + 1, 0 if start is None else start.clustering.named),
@@ -63,21 +62,3 @@ def _names(centres: Float64Array, before: Float64Array | None, start: Fitted | N
     if before is None or start is None:
         return tuple(range(len(centres)))
     return names_after(start.clustering.names, start.clustering.named, match(before, centres), len(centres))
-
-
-def _blocks(store: Store, partitions: Sequence[Embedding], workers: int) -> Blocks[NumberArray]:
-    return Blocks(
-        sources=[part.table for part in partitions],
-        names=[store.locate(part.table.path) for part in partitions],
-        rows=[part.cells for part in partitions],
-        read=lambda ref: decode_matrix(store.get(ref)),
-        workers=workers,
-    )
-
-
-def _label(store: Store, key: StageKey, blocks: Blocks[NumberArray], centres: Float64Array) -> tuple[ObjectRef, ...]:
-    def label(cells: NumberArray, index: int) -> ObjectRef:
-        labels: IntArray = narrow(assign(cells, centres)[0])
-        return store.put(f"{key.folder}/{index:05}.arrow", encode_matrix(labels[:, None]), len(labels))
-
-    return tuple(blocks.map(label, np.arange(len(blocks.sources))))

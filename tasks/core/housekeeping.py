@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 from tasks.core.errors import CorruptObjectError, StoreError
 from tasks.core.files import Entry
+from tasks.core.lease import LEASES
 from tasks.core.runs import RUNS, RunMark, marks
 from tasks.core.series import SERIES, spared
-from tasks.core.settings import Settings
+from tasks.core.settings import RunSettings
 from tasks.core.store import MANIFEST, QUARANTINE, Store, read_refs, store_of
 
 _DAY = 24 * 3600.0
 # Not made by a stage from other results of the store.
-_SPARED = {RUNS, SERIES, "synthetic"}
+_SPARED = {RUNS, LEASES, SERIES, "synthetic"}
 _COUNTS = {"vocabulary", "streaming", "matrix", "gene_order"}
 
 
@@ -83,10 +84,13 @@ def prune(store: Store, days: float) -> dict[str, int]:
     for name, mark in list(marks(store)):
         if mark.seen < since:
             store.files.remove(f"{RUNS}/{name}.json")
+    for entry in list(store.files.walk(LEASES)):
+        if entry.modified < since:
+            store.files.remove(entry.path)
     return removed
 
 
-def keep_only(settings: Settings, run: str) -> None:
+def keep_only(settings: RunSettings, run: str) -> None:
     """Remove what a run need not leave, where no other run uses it."""
     if settings.keep_intermediates == "all":
         return

@@ -13,14 +13,14 @@ from tasks.core.deadline import check_deadline
 from tasks.core.errors import DataError
 from tasks.core.plan import column_of_token
 from tasks.core.references import Cells, Partition, Plan, Skipped, Vocabulary
-from tasks.core.settings import Settings
+from tasks.core.settings import RunSettings
 from tasks.core.source import stream_partition
 from tasks.core.store import ObjectRef, Outcome, StageKey, Store, store_of
 
 _NAMED_IN_MESSAGES = 3
 
 
-def land_cells(partition: Partition, vocabulary: Vocabulary, settings: Settings) -> Outcome[Cells]:
+def land_cells(partition: Partition, vocabulary: Vocabulary, settings: RunSettings) -> Outcome[Cells]:
     """Stream a partition, check its cells and land them: later stages need the source no more.
 
     Raises:
@@ -43,7 +43,7 @@ def land_cells(partition: Partition, vocabulary: Vocabulary, settings: Settings)
     return outcome
 
 
-def check_skipped(plan: Plan, cells: list[Cells], settings: Settings) -> tuple[Skipped, ...]:
+def check_skipped(plan: Plan, cells: list[Cells], settings: RunSettings) -> tuple[Skipped, ...]:
     """Give all that was skipped.
 
     Raises:

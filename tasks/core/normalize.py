@@ -3,9 +3,11 @@
 import numpy as np
 
 from tasks.core.block import Block, Float32Array, Float64Array, IntArray
+from tasks.core.references import Normalization
 
 VERSION = 1
 TARGET_SUM = 1e6
+NORMALIZATION = Normalization(target_sum=TARGET_SUM, log1p=True, version=VERSION)
 # Nearly all counts are below this; their logarithms are taken once a cell and count, not once a value.
 _TABLE = 16
 

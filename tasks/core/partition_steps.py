@@ -14,10 +14,10 @@ from tasks.core.plan import column_of_token
 from tasks.core.ranked import rank_by_popularity
 from tasks.core.references import (
     Cells,
+    Components,
     Counts,
     Embedding,
     GeneOrder,
-    Model,
     Normalized,
     Vocabulary,
 )
@@ -95,7 +95,7 @@ def normalize(store: Store, counts: Counts, order: GeneOrder) -> Outcome[Normali
     return store.answer(key, Normalized, make)
 
 
-def embed(store: Store, normalized: Normalized, order: GeneOrder, model: Model) -> Outcome[Embedding]:
+def embed(store: Store, normalized: Normalized, order: GeneOrder, model: Components) -> Outcome[Embedding]:
     """Project a partition's cells on the components: `Z = X V`, float32."""
     key = StageKey(stage="embedding", version=_EMBEDDING_VERSION, inputs={"cells": normalized.key, "model": model.key})
 

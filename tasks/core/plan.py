@@ -17,7 +17,7 @@ from tasks.core.block import decode_table, encode_table
 from tasks.core.cells import EXPRESSIONS, GENES
 from tasks.core.errors import DataError, SettingsError, SourceError
 from tasks.core.references import Partition, Plan, Skipped, Vocabulary
-from tasks.core.settings import ALL, SYNTHETIC, Settings
+from tasks.core.settings import ALL, SYNTHETIC, RunSettings, Settings
 from tasks.core.source import Shard
 from tasks.core.store import Store, store_of
 from tasks.core.synthetic import VERSION as SIMULATION
@@ -30,7 +30,7 @@ _MAX_TOKEN = 2**24
 SYMBOL, ENSEMBL, TOKEN = "gene_symbol", "ensembl_id", "token_id"
 
 
-def make_plan(settings: Settings) -> Plan:
+def make_plan(settings: RunSettings) -> Plan:
     """Resolve a dataset and cut as many of its cells as asked for into partitions.
 
     Args:
@@ -38,7 +38,7 @@ def make_plan(settings: Settings) -> Plan:
 
     Raises:
         SourceError: the dataset cannot be read or does not have the layout.
-        SettingsError: the settings ask for more than its matrix has.
+        SettingsError: simulated cells are asked for without end.
     """
     dataset = locate_dataset(settings)
     commit = source.resolve(dataset, settings.revision)
@@ -55,7 +55,6 @@ def make_plan(settings: Settings) -> Plan:
     partitions = tuple(_first(parts, settings.samples))
     cells = sum(part.cells for part in partitions)
     vocabulary = store_vocabulary(store_of(settings), source.read_genes(dataset, commit), dataset)
-    _check_against(settings, cells, vocabulary.genes)
     return Plan(
         dataset=dataset,
         revision=commit or _digest(shard.fingerprint for shard in shards.values()),
@@ -69,7 +68,24 @@ def make_plan(settings: Settings) -> Plan:
     )
 
 
-def locate_dataset(settings: Settings) -> str:
+def check_sizes(plan: Plan, settings: Settings) -> None:
+    """Refuse what the matrix of the cells planned for cannot give.
+
+    Raises:
+        SettingsError: more components or clusters are asked for than it has.
+    """
+    cells, genes = plan.cells, plan.vocabulary.genes
+    limit = min(cells, genes)
+    if settings.pca_dim >= limit:
+        raise SettingsError(
+            f"--pca_dim {settings.pca_dim}: a matrix of {cells:,} cells and {genes:,} genes allows at most "
+            f"{limit - 1:,} components"
+        )
+    if settings.clusters > cells:
+        raise SettingsError(f"--clusters {settings.clusters}: there are only {cells:,} cells")
+
+
+def locate_dataset(settings: RunSettings) -> str:
     """Hugging Face id or folder of the cells; simulated ones are written first, where they are not there yet.
 
     They go into the store where it is a local folder, else into this user's cache.
@@ -125,7 +141,7 @@ def column_of_token(store: Store, vocabulary: Vocabulary) -> npt.NDArray[np.int3
 
 
 def _shards_needed(
-    urls: tuple[str, ...], dataset: str, settings: Settings
+    urls: tuple[str, ...], dataset: str, settings: RunSettings
 ) -> tuple[dict[int, Shard], dict[str, DataError]]:
     """As many shards, by index, as hold the cells asked for, and those on the way that cannot be opened."""
     shards: dict[int, Shard] = {}
@@ -224,17 +240,6 @@ def _first(parts: list[Partition], samples: int | Literal["all"]) -> Iterator[Pa
             return
         yield part.model_copy(update={"stop": min(part.stop, part.start + left)})
         left -= part.cells
-
-
-def _check_against(settings: Settings, cells: int, genes: int) -> None:
-    limit = min(cells, genes)
-    if settings.pca_dim >= limit:
-        raise SettingsError(
-            f"--pca_dim {settings.pca_dim}: a matrix of {cells:,} cells and {genes:,} genes allows at most "
-            f"{limit - 1:,} components"
-        )
-    if settings.clusters > cells:
-        raise SettingsError(f"--clusters {settings.clusters}: there are only {cells:,} cells")
 
 
 def _digest(parts: Iterator[str]) -> str:

@@ -10,26 +10,26 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Progress:
-    """A step of a stage is done.
+    """News of a stage: most often that a step of it is done.
 
     Attributes:
         stage: its name.
         unit: what a step is: a partition, a pass.
-        done: steps done.
+        done: steps done; None where the news is another.
         total: of how many; None while that is not known, as for passes until a tolerance is met.
-        note: what a person wants to know of the step.
+        note: what a person wants to know of it.
     """
 
     stage: str
-    unit: str
-    done: int
+    unit: str = ""
+    done: int | None = None
     total: int | None = None
     note: str = ""
 
     def __str__(self) -> str:
         of = "" if self.total is None else f" of {self.total:,}"
-        note = f", {self.note}" if self.note else ""
-        return f"{self.stage}: {self.unit} {self.done:,}{of}{note}"
+        step = "" if self.done is None else f"{self.unit} {self.done:,}{of}"
+        return f"{self.stage}: {', '.join(part for part in (step, self.note) if part)}"
 
 
 def _log_line(progress: Progress) -> None:

@@ -1,29 +1,33 @@
 """The record of a run, `run.json`: what was asked for, what was read, what it cost and what came out."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from platform import python_version
-from time import perf_counter
 from typing import Any
 
-from tasks.core.memory import peak_memory, reset_peak_memory
+from tasks.core.costs import Costs, StageCost
+from tasks.core.drift import Drift
+from tasks.core.normalize import NORMALIZATION
 from tasks.core.references import (
     Cells,
     Clustering,
+    Clusters,
+    Components,
     Counts,
     Embedding,
     GeneOrder,
+    Labels,
     Model,
+    Normalization,
     Normalized,
     Output,
     Plan,
+    SavedModel,
     Skipped,
 )
 from tasks.core.results import component_table
 from tasks.core.series import Continuation, SeriesRun
-from tasks.core.settings import Settings
+from tasks.core.settings import ApplySettings, RunSettings, Settings
 from tasks.core.store import Reference, Store
 
 RECORD = "run.json"
@@ -31,154 +35,171 @@ RECORD = "run.json"
 _PACKAGES = ("numpy", "scipy", "scikit-learn", "pyarrow", "polars", "datasets", "prefect")
 
 
-class StageCost(Reference):
-    """What a stage of a run cost.
-
-    Attributes:
-        seconds: wall time from its first step to its last.
-        cells_per_second: the run's cells over that time.
-        peak_memory_bytes: most memory resident in this process during the stage.
-        made: steps done in this run.
-        cached: steps whose results an earlier run had left.
-    """
-
-    stage: str
-    seconds: float
-    cells_per_second: float
-    peak_memory_bytes: int
-    made: int
-    cached: int
-
-
-class RunRecord(Reference):
-    """All that is known of a finished run."""
+class Record(Reference):
+    """What is known of a finished run, whatever it computed."""
 
     settings: dict[str, Any]
     dataset: dict[str, Any]
     versions: dict[str, str]
+    normalization: Normalization
     read: dict[str, int]
     skipped: dict[str, str]
     bad_data: tuple[Skipped, ...]
     damaged: tuple[str, ...]
-    svd: dict[str, Any]
-    clustering: dict[str, Any]
-    series: dict[str, Any] | None
     stages: tuple[StageCost, ...]
     outputs: tuple[Output, ...]
 
 
-@dataclass
-class Costs:
-    """Measures the stages of a run as they pass."""
+class SeriesRecord(Reference):
+    """The place of a run in its series.
 
-    stages: list[StageCost] = field(default_factory=list)
-    damaged: list[str] = field(default_factory=list)
-    cells: int = 0
+    Attributes:
+        number: of the run that left these results; of an unchanged run, of the one before.
+        note: what it began from.
+        unchanged: whether nothing had changed since the run before.
+        drift: what had changed; None for a run that is compared with none.
+    """
 
-    def restart(self, damage: str) -> None:
-        """Begin anew, because an object of the store was damaged."""
-        self.stages.clear()
-        self.damaged.append(damage)
+    name: str
+    number: int
+    note: str
+    unchanged: bool
+    drift: Drift | None
 
-    @contextmanager
-    def measure(self, stage: str) -> Iterator["Steps"]:
-        """Measure one stage; the block counts its steps."""
-        reset_peak_memory()
-        steps, began = Steps(), perf_counter()
-        yield steps
-        seconds = perf_counter() - began
-        self.stages.append(
-            StageCost(
-                stage=stage,
-                seconds=round(seconds, 3),
-                cells_per_second=round(self.cells / seconds, 1),
-                peak_memory_bytes=peak_memory(),
-                made=steps.made,
-                cached=steps.cached,
-            )
-        )
+    @property
+    def exceeded(self) -> tuple[str, ...]:
+        """What is beyond a threshold, a sentence each."""
+        return () if self.drift is None else self.drift.exceeded
 
 
-@dataclass
-class Steps:
-    """Steps of a stage so far."""
+class RunRecord(Record):
+    """All that is known of a finished run that fitted a model.
 
-    made: int = 0
-    cached: int = 0
+    Attributes:
+        series: its place in a series of runs, and what changed since the run before; None for a run of none.
+    """
 
-    def count(self, *, cached: bool) -> None:
-        """Count a step as done in this run or found from an earlier one."""
-        if cached:
-            self.cached += 1
-        else:
-            self.made += 1
+    svd: dict[str, Any]
+    clustering: dict[str, Any]
+    series: SeriesRecord | None
+
+
+class ApplyRecord(Record):
+    """All that is known of a finished run that applied a model.
+
+    Attributes:
+        model: where it came from, and the digests of its files.
+        clusters: name, cells and inertia of the clusters.
+    """
+
+    model: dict[str, Any]
+    clusters: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What the stages of a run returned."""
+class Matrix:
+    """What the stages returned that lead to the normalized cells, a matrix in partitions."""
 
     plan: Plan
     cells: list[Cells]
     counts: list[Counts]
     order: GeneOrder
     normalized: list[Normalized]
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the stages returned of a run that fitted a model."""
+
+    matrix: Matrix
     model: Model
     embeddings: list[Embedding]
     clustering: Clustering
     outputs: tuple[Output, ...]
-    skipped: tuple[Skipped, ...]
     place: Continuation
     entry: SeriesRun | None
 
 
+@dataclass(frozen=True)
+class Applied:
+    """What the stages returned of a run that applied a model."""
+
+    matrix: Matrix
+    model: SavedModel
+    components: Components
+    clusters: Clusters
+    embeddings: list[Embedding]
+    labels: Labels
+    outputs: tuple[Output, ...]
+
+
 def make_record(settings: Settings, found: Findings, costs: Costs) -> RunRecord:
-    """Put together what `run.json` says."""
+    """Put together what `run.json` says of a fit."""
     return RunRecord(
-        settings=settings.model_dump(mode="json"),
-        dataset=_describe_dataset(settings, found),
-        versions={"python": python_version()} | {name: version(name) for name in _PACKAGES},
-        read={
-            "cells": sum(part.cells for part in found.cells),
-            "skipped_cells": sum(bad.rows for bad in found.skipped),
-            "nonzeros": sum(part.nonzeros for part in found.counts),
-            "partitions": len(found.plan.partitions),
-            "genes": found.plan.vocabulary.genes,
-            "empty_cells": sum(part.empty_cells for part in found.counts),
-            "repeated_pairs_summed": sum(part.repeated_pairs for part in found.counts),
-        },
-        skipped={f"column {name}": reason for name, reason in found.plan.left_out.items()},
-        bad_data=found.skipped,
-        damaged=tuple(costs.damaged),
+        **_describe_run(settings, found.matrix, costs),
         svd=_describe_model(found.model),
         clustering=found.clustering.model_dump(include={"names", "sizes", "inertia", "passes", "settled"}),
         series=_describe_series(found),
-        stages=tuple(costs.stages),
         outputs=found.outputs,
     )
 
 
-def write_record(output: Store, record: RunRecord) -> None:
+def make_apply_record(settings: ApplySettings, found: Applied, costs: Costs) -> ApplyRecord:
+    """Put together what `run.json` says of a model that was applied."""
+    return ApplyRecord(
+        **_describe_run(settings, found.matrix, costs),
+        model=found.model.model_dump(mode="json"),
+        clusters=found.labels.model_dump(include={"names", "sizes", "inertia"}),
+        outputs=found.outputs,
+    )
+
+
+def write_record(output: Store, record: Record) -> None:
     """Write `run.json`, after all other results."""
     output.put(RECORD, record.model_dump_json(indent=2).encode())
 
 
-def _describe_dataset(settings: Settings, found: Findings) -> dict[str, Any]:
+def _describe_run(settings: RunSettings, matrix: Matrix, costs: Costs) -> dict[str, Any]:
     return {
-        "name": settings.dataset,
-        "revision": found.plan.revision,
-        "simulated": settings.is_synthetic,
-        "cells_asked_for": settings.samples,
-        "cells_read": sum(part.cells for part in found.cells),
-        "ended_early": found.plan.exhausted,
+        "settings": settings.model_dump(mode="json"),
+        "dataset": _describe_dataset(settings, matrix),
+        "versions": {"python": python_version()} | {name: version(name) for name in _PACKAGES},
+        "normalization": NORMALIZATION,
+        "read": {
+            "cells": sum(part.cells for part in matrix.cells),
+            "skipped_cells": sum(bad.rows for bad in matrix.skipped),
+            "nonzeros": sum(part.nonzeros for part in matrix.counts),
+            "partitions": len(matrix.plan.partitions),
+            "genes": matrix.plan.vocabulary.genes,
+            "empty_cells": sum(part.empty_cells for part in matrix.counts),
+            "repeated_pairs_summed": sum(part.repeated_pairs for part in matrix.counts),
+        },
+        "skipped": {f"column {name}": reason for name, reason in matrix.plan.left_out.items()},
+        "bad_data": matrix.skipped,
+        "damaged": tuple(costs.damaged),
+        "stages": tuple(costs.stages),
     }
 
 
-def _describe_series(found: Findings) -> dict[str, Any] | None:
-    if found.entry is None:
+def _describe_dataset(settings: RunSettings, matrix: Matrix) -> dict[str, Any]:
+    return {
+        "name": settings.dataset,
+        "revision": matrix.plan.revision,
+        "simulated": settings.is_synthetic,
+        "cells_asked_for": settings.samples,
+        "cells_read": sum(part.cells for part in matrix.cells),
+        "ended_early": matrix.plan.exhausted,
+    }
+
+
+def _describe_series(found: Findings) -> SeriesRecord | None:
+    entry, place = found.entry, found.place
+    if entry is None:
         return None
-    of_entry = found.entry.model_dump(mode="json", include={"series", "number", "run", "drift"})
-    return of_entry | {"note": found.place.note, "unchanged": found.place.unchanged}
+    return SeriesRecord(
+        name=entry.series, number=entry.number, note=place.note, unchanged=place.unchanged, drift=entry.drift
+    )
 
 
 def _describe_model(model: Model) -> dict[str, Any]:

@@ -110,6 +110,23 @@ class GeneOrder(Reference):
     ranks: ObjectRef
 
 
+class Normalization(Reference):
+    """What makes normalized values of counts: two are comparable if all of it is the same.
+
+    Attributes:
+        target_sum: of each cell's counts.
+        log1p: whether the logarithm of one more was taken.
+        version: of the code.
+    """
+
+    target_sum: float
+    log1p: bool
+    version: int
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in self)
+
+
 class Normalized(Reference):
     """A partition's normalized matrix, in blocks, and the moments of its genes."""
 
@@ -120,11 +137,21 @@ class Normalized(Reference):
     blocks: tuple[ObjectRef, ...]
 
 
-class Model(Reference):
+class Components(Reference):
+    """What cells are projected on.
+
+    Attributes:
+        components: object with the (genes, k) singular vectors, float32, in the vocabulary's order.
+    """
+
+    key: str
+    components: ObjectRef
+
+
+class Model(Components):
     """Truncated SVD of all partitions.
 
     Attributes:
-        components: object with the (genes, k) singular vectors, in the vocabulary's order.
         singular_values: (k,) descending; zeros past the rank, as their components.
         residuals: (k,) `||X^T X v - s^2 v|| / s^2`.
         settled: (k,) whether the residual is within the tolerance.
@@ -133,8 +160,6 @@ class Model(Reference):
         rank: leading components that are data; past it, there is nothing but rounding.
     """
 
-    key: str
-    components: ObjectRef
     singular_values: tuple[float, ...]
     residuals: tuple[float, ...]
     settled: tuple[bool, ...]
@@ -166,23 +191,41 @@ class Embedding(Reference):
     table: ObjectRef
 
 
-class Clustering(Reference):
-    """Cluster centres, and each partition's labels.
+class Clusters(Reference):
+    """Cluster centres.
 
     Attributes:
-        labels: an object a partition, with the index of each cell's centre.
-        sizes: cells nearest to each centre.
-        names: of the clusters, ascending; in a series of runs a cluster keeps its name.
-        named: names given so far, vanished clusters' included.
+        centres: object with the (clusters, k) centres, float64.
+        names: of each centre, ascending; in a series of runs a cluster keeps its name.
     """
 
     key: str
     centres: ObjectRef
+    names: tuple[int, ...]
+
+
+class Labels(Clusters):
+    """Cluster centres, and the cells nearest to each.
+
+    Attributes:
+        labels: of each partition, an object with the centre of each cell, by number.
+        sizes: cells of each centre.
+        inertia: sum of the squared distances of the cells to their centres.
+    """
+
     labels: tuple[ObjectRef, ...]
     sizes: tuple[int, ...]
-    names: tuple[int, ...]
-    named: int
     inertia: float
+
+
+class Clustering(Labels):
+    """Cluster centres that were fitted to the cells they label.
+
+    Attributes:
+        named: names given so far in the series, vanished clusters' included.
+    """
+
+    named: int
     passes: int
     settled: bool
 
@@ -210,3 +253,25 @@ class Output(Reference):
     name: str
     size: int
     sha256: str
+
+
+class SavedModel(Reference):
+    """The output of an earlier run as its record describes it; its files are yet to be read.
+
+    Attributes:
+        url: of the output.
+        record_sha256: of its record.
+        dataset: that it was fitted to.
+        revision: of that dataset.
+        pca_dim: number of its components.
+        components: its file of components.
+        clusters: its file of clusters.
+    """
+
+    url: str
+    record_sha256: str
+    dataset: str
+    revision: str
+    pca_dim: int
+    components: Output
+    clusters: Output

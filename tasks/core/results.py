@@ -14,31 +14,39 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core.block import decode_matrix, decode_table
+from tasks.core.block import NumberArray, decode_matrix, decode_table
 from tasks.core.errors import StoreError, first_line
 from tasks.core.plan import ENSEMBL, SYMBOL
-from tasks.core.references import Cells, Clustering, Embedding, Model, Output, Vocabulary
+from tasks.core.references import Cells, Embedding, Labels, Model, Output, Vocabulary
 from tasks.core.store import Store
 
 EMBEDDINGS_CSV, EMBEDDINGS_PARQUET = "embeddings.csv", "embeddings.parquet"
 VARIANCE_CSV = "pca_variance.csv"
 COMPONENTS_CSV, COMPONENTS_PARQUET = "components.csv", "components.parquet"
+CLUSTERS_CSV, CLUSTERS_PARQUET = "clusters.csv", "clusters.parquet"
+CLUSTER = "cluster"
 _FORMULA = r"^[=+\-@\t\r]"
 
 
 @dataclass(frozen=True)
-class Results:
-    """What the tables are made of; partitions in stream order."""
+class LabelledCells:
+    """What the table of cells is made of; partitions in stream order."""
 
-    vocabulary: Vocabulary
     cells: Sequence[Cells]
     embeddings: Sequence[Embedding]
+    clustering: Labels
+
+
+@dataclass(frozen=True)
+class Results(LabelledCells):
+    """What all tables are made of."""
+
+    vocabulary: Vocabulary
     model: Model
-    clustering: Clustering
 
 
 def export(store: Store, output: Store, results: Results) -> tuple[Output, ...]:
-    """Write the tables beside each other, all of them or none.
+    """Write the tables beside each other, all of them or none; they are the model that `saved_model` reads.
 
     Raises:
         StoreError: the output cannot be written.
@@ -49,20 +57,29 @@ def export(store: Store, output: Store, results: Results) -> tuple[Output, ...]:
         components.select("pc", "explained_variance_ratio").write_csv(folder / VARIANCE_CSV)
         components.write_csv(folder / COMPONENTS_CSV)
         _write_components(store, results, folder)
-        outputs = tuple(_describe(path) for path in sorted(folder.iterdir()))
-        for made in outputs:
-            output.files.move_in(folder / made.name, made.name)
-        return outputs
+        _write_clusters(store, results.clustering, folder)
+        return _deliver(folder, output)
 
 
-def component_names(model: Model) -> list[str]:
+def export_cells(store: Store, output: Store, results: LabelledCells) -> tuple[Output, ...]:
+    """Write the tables of cells alone, both of them or none.
+
+    Raises:
+        StoreError: the output cannot be written.
+    """
+    with _scratch(output) as folder:
+        _write_embeddings(store, results, folder)
+        return _deliver(folder, output)
+
+
+def component_names(number: int) -> list[str]:
     """`pc1`, `pc2`, ..."""
-    return [f"pc{number}" for number in range(1, len(model.singular_values) + 1)]
+    return [f"pc{at}" for at in range(1, number + 1)]
 
 
 def component_table(model: Model) -> pl.DataFrame:
     """Each component's singular value, how right it is, and the share of the variance of all genes it explains."""
-    names = component_names(model)
+    names = component_names(len(model.singular_values))
     return pl.DataFrame(
         {
             "pc": names,
@@ -75,19 +92,17 @@ def component_table(model: Model) -> pl.DataFrame:
     )
 
 
-def cell_tables(store: Store, results: Results) -> Iterator[pa.Table]:
-    """One table a partition: the cells' metadata, their embedding (float32) and their cluster's name."""
-    names_c = np.array(results.clustering.names, np.int32)
+def cell_tables(store: Store, results: LabelledCells) -> Iterator[pa.Table]:
+    """One table a partition: the cells' metadata, their embedding (float32) and the name of their cluster."""
+    names = np.asarray(results.clustering.names, np.int32)
     for cells, embedding, labels in zip(results.cells, results.embeddings, results.clustering.labels, strict=True):
         table = decode_table(store.get(cells.metadata))
-        z_nk = decode_matrix(store.get(embedding.table))
-        for name, column in zip(component_names(results.model), z_nk.T, strict=True):
-            table = table.append_column(name, pa.array(np.ascontiguousarray(column)))
-        names_n = names_c[decode_matrix(store.get(labels))[:, 0]]
-        yield table.append_column("cluster", pa.array(names_n))
+        table = _with_components(table, decode_matrix(store.get(embedding.table)))
+        labels_n = decode_matrix(store.get(labels))[:, 0]
+        yield table.append_column(CLUSTER, pa.array(names[labels_n]))
 
 
-def _write_embeddings(store: Store, results: Results, folder: Path) -> None:
+def _write_embeddings(store: Store, results: LabelledCells, folder: Path) -> None:
     writer = None
     with (folder / EMBEDDINGS_CSV).open("wb") as csv:
         for table in cell_tables(store, results):
@@ -111,9 +126,27 @@ def _harmless(table: pl.DataFrame) -> pl.DataFrame:
 def _write_components(store: Store, results: Results, folder: Path) -> None:
     genes = decode_table(store.get(results.vocabulary.table)).select([ENSEMBL, SYMBOL])
     v_gk = decode_matrix(store.get(results.model.components))
-    for name, column in zip(component_names(results.model), v_gk.T, strict=True):
-        genes = genes.append_column(name, pa.array(np.ascontiguousarray(column)))
-    pq.write_table(genes, folder / COMPONENTS_PARQUET)
+    pq.write_table(_with_components(genes, v_gk), folder / COMPONENTS_PARQUET)
+
+
+def _write_clusters(store: Store, clusters: Labels, folder: Path) -> None:
+    table = pa.table({CLUSTER: np.asarray(clusters.names, np.int32), "cells": np.asarray(clusters.sizes)})
+    table = _with_components(table, decode_matrix(store.get(clusters.centres)))
+    pq.write_table(table, folder / CLUSTERS_PARQUET)
+    pl.DataFrame(table).write_csv(folder / CLUSTERS_CSV)
+
+
+def _with_components(table: pa.Table, matrix: NumberArray) -> pa.Table:
+    for name, column in zip(component_names(matrix.shape[1]), matrix.T, strict=True):
+        table = table.append_column(name, pa.array(np.ascontiguousarray(column)))
+    return table
+
+
+def _deliver(folder: Path, output: Store) -> tuple[Output, ...]:
+    outputs = tuple(_describe(path) for path in sorted(folder.iterdir()))
+    for made in outputs:
+        output.files.move_in(folder / made.name, made.name)
+    return outputs
 
 
 def _describe(path: Path) -> Output:

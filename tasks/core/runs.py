@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tasks.core.settings import Settings
+from tasks.core.settings import RunSettings
 from tasks.core.store import Reference, Store, objects_of
 
 RUNS = "runs"
@@ -48,7 +48,7 @@ class RunMarker:
     """Writes the mark of one run."""
 
     store: Store
-    settings: Settings
+    settings: RunSettings
     flow_run: str = ""
     name: str = field(default_factory=lambda: f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}")
     began: float = field(default_factory=time.time)
@@ -66,7 +66,7 @@ class RunMarker:
         self._write(ended=True, why=why)
 
     def _write(self, *, ended: bool, folders: tuple[str, ...] = (), why: str = "") -> None:
-        asked = self.settings.model_dump(mode="json", include={"dataset", "samples", "pca_dim", "clusters"})
+        asked = self.settings.model_dump(mode="json", include={"dataset", "samples", "model", "pca_dim", "clusters"})
         of_run: dict[str, Any] = {"began": self.began, "asked": asked, "flow_run": self.flow_run}
         mark = RunMark(seen=time.time(), ended=ended, folders=folders, why=why, **of_run)
         _write_mark(self.store, self.name, mark)

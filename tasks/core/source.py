@@ -18,6 +18,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from tasks.core.errors import DataError, SourceError, TahoeFlowError, UnreachableError, first_line
+from tasks.core.hub_waits import keep_waits
 from tasks.core.references import Partition
 
 CELLS_CONFIG, GENES_CONFIG = "expression_data", "gene_metadata"
@@ -162,6 +163,8 @@ def name_within(url: str, dataset: str) -> str:
 
 @contextmanager
 def _translated(dataset: str, what: str) -> Iterator[None]:
+    if not Path(dataset).is_dir():
+        keep_waits()
     try:
         yield
     except TahoeFlowError:

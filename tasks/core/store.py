@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.core.errors import CorruptObjectError
 from tasks.core.files import Files
-from tasks.core.settings import Settings
+from tasks.core.lease import Lease, one_at_a_time
+from tasks.core.settings import RunSettings
 
 MANIFEST = "manifest.json"
 # Where damaged objects are put, for whoever wants to know what happened to them.
@@ -135,13 +136,19 @@ class Store:
         return result if all(self.files.size(ref.path) == ref.size for ref in objects_of(result)) else None
 
     def answer(self, key: StageKey, kind: type[R], make: Callable[[], R]) -> "Outcome[R]":
-        """Give the result that an earlier run left for a key, or make it and leave it for later ones."""
+        """Give the result that another run left for a key, or make it and leave it for others.
+
+        Where another run is making it, its result is waited for, so `make` must not ask for an answer itself.
+        """
         found = self.find(key, kind)
         if found is not None:
             return Outcome(found, cached=True)
-        result = make()
-        self.finish(key, result)
-        return Outcome(result, cached=False)
+        with one_at_a_time(Lease(self.files, key.stage, key.digest), lambda: self.find(key, kind)) as found:
+            if found is not None:
+                return Outcome(found, cached=True)
+            result = make()
+            self.finish(key, result)
+            return Outcome(result, cached=False)
 
     def remove(self, folder: str) -> None:
         """Remove the folder of a stage's result, its manifest first so that it never counts as whole."""
@@ -161,12 +168,12 @@ class Store:
         self.files.set_aside(ref.path, f"{QUARANTINE}/{folder}/{uuid.uuid4().hex[:8]}-{name}")
 
 
-def store_of(settings: Settings) -> Store:
+def store_of(settings: RunSettings) -> Store:
     """Where a run keeps its intermediates."""
     return Store.at(settings.store, settings.patience)
 
 
-def output_of(settings: Settings) -> Store:
+def output_of(settings: RunSettings) -> Store:
     """Where a run leaves its results."""
     return Store.at(settings.output, settings.patience)
 

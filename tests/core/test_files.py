@@ -2,6 +2,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,22 @@ def test_what_is_not_there_is_none_and_may_be_removed(place: str) -> None:
     files.remove("nothing")
     files.remove_folder("nothing")
     files.set_aside("nothing", "elsewhere")
+
+
+def test_a_file_is_created_once(place: str) -> None:
+    files = Files(place, patience=5)
+    assert files.create("folder/file", b"first")
+    assert not files.create("folder/file", b"second")
+    assert files.read("folder/file") == b"first"
+
+
+def test_a_folder_may_be_removed_by_two_at_once(place: str) -> None:
+    files = Files(place, patience=5)
+    for number in range(40):
+        files.write(f"folder/{number % 4}/{number}", b"x")
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(files.remove_folder, ["folder"] * 2))
+    assert list(files.walk()) == []
 
 
 def test_a_local_file_is_moved_in(place: str, tmp_path: Path) -> None:

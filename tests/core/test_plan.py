@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.errors import DataError, SettingsError, SourceError
-from tasks.core.plan import make_plan
+from tasks.core.plan import check_sizes, make_plan
 from tasks.core.references import Partition, Plan
 from tasks.core.settings import Settings
 from tasks.core.source import stream_partition
@@ -77,7 +77,7 @@ def test_columns_that_no_table_holds_are_left_out_and_named(tmp_path: Path) -> N
 )
 def test_more_than_the_matrix_allows_is_refused(dataset: Path, settings: dict[str, int], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        plan(dataset, **settings)
+        check_sizes(plan(dataset), Settings.model_validate({"pca_dim": 5} | settings))
 
 
 def test_simulated_cells_need_a_number() -> None:

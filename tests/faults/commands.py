@@ -1,5 +1,6 @@
 """The command as a process that may come to harm, and the pieces of a store by which to tell what it did."""
 
+import json
 import os
 import random
 import signal
@@ -9,12 +10,21 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tasks.core.files import Files
 from tasks.core.store import MANIFEST
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ("embeddings.csv", "pca_variance.csv", "components.csv", "embeddings.parquet", "components.parquet")
+RESULTS = (
+    "embeddings.csv",
+    "pca_variance.csv",
+    "components.csv",
+    "clusters.csv",
+    "embeddings.parquet",
+    "components.parquet",
+    "clusters.parquet",
+)
 
 
 @dataclass
@@ -31,10 +41,9 @@ class Command:
 
     def start(self) -> None:
         """Begin."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "TAHOE_"))}
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "flows" / "run.py"), *self.words],
-            env=clean | self.environment,
+            env=clean_environment() | self.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -73,10 +82,21 @@ def command(settings: dict[str, object], environment: dict[str, str]) -> Command
     return made
 
 
+def clean_environment() -> dict[str, str]:
+    """The environment, without settings of Prefect or of a run."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "TAHOE_"))}
+
+
 def results(output: str) -> dict[str, bytes]:
     """Bytes of the results."""
     files = Files(output, patience=5)
     return {name: files.read(name) or b"" for name in RESULTS}
+
+
+def record(output: str) -> dict[str, Any]:
+    """The record of the run that left the results."""
+    read: dict[str, Any] = json.loads(Files(output, patience=5).read("run.json") or b"")
+    return read
 
 
 def finished(store: str) -> dict[str, float]:

@@ -10,7 +10,8 @@ import pytest
 from flows.command_line import main
 from tasks.core.files import Files
 from tasks.core.store import MANIFEST
-from tests.faults.commands import results
+from tests.faults.commands import record, results
+from tests.faults.tally import fault
 from tests.s3_server import SECRET
 
 SETTINGS: dict[str, object] = {"samples": 60, "pca_dim": 5, "clusters": 2, "partition_cells": 20, "block_cells": 7}
@@ -29,10 +30,6 @@ def job(dataset: Path, place: str, prefect_server: None) -> Job:
         return results(f"{place}/{output}")
 
     return run
-
-
-def record_of(output: str) -> bytes:
-    return Files(output, patience=5).read("run.json") or b""
 
 
 @pytest.fixture
@@ -63,9 +60,10 @@ def test_a_store_and_an_output_on_s3_are_as_good_as_local_ones(
 
 def test_a_second_run_finds_everything(job: Job, clean: dict[str, bytes], place: str) -> None:
     assert job("again") == clean
-    record = record_of(f"{place}/again")
-    assert b'"damaged": []' in record
-    assert record.count(b'"made": 1') == 2, "the plan and the export are always made"
+    again = record(f"{place}/again")
+    assert again["damaged"] == []
+    made = {cost["stage"] for cost in again["stages"] if cost["made"]}
+    assert made == {"plan", "export"}, "these are always made"
 
 
 def flipped(data: bytes, rng: random.Random) -> bytes:
@@ -89,13 +87,14 @@ def test_a_damaged_object_is_made_again(job: Job, clean: dict[str, bytes], place
         path = rng.choice(objects(store, stage))
         whole = store.read(path) or b""
         harmed = DAMAGES[damage](whole, rng)
-        if harmed is None:
-            store.remove(path)
-        else:
-            store.write(path, harmed)
-        forget_after(store, stage)
-        assert job("again") == clean, (stage, damage)
-        assert store.read(path) == whole, (stage, damage)
+        with fault(f"damage: {damage}"):
+            if harmed is None:
+                store.remove(path)
+            else:
+                store.write(path, harmed)
+            forget_after(store, stage)
+            assert job("again") == clean, (stage, damage)
+            assert store.read(path) == whole, (stage, damage)
 
 
 def test_a_damaged_manifest_is_made_again(job: Job, clean: dict[str, bytes], place: str) -> None:
@@ -103,7 +102,8 @@ def test_a_damaged_manifest_is_made_again(job: Job, clean: dict[str, bytes], pla
     for entry in list(store.walk()):
         if entry.path.endswith(MANIFEST):
             store.write(entry.path, b"{" if len(entry.path) % 2 else b"")
-    assert job("again") == clean
+    with fault("damage: every manifest"):
+        assert job("again") == clean
 
 
 def test_damage_in_many_objects_at_once_is_told_and_repaired(job: Job, clean: dict[str, bytes], place: str) -> None:
@@ -111,10 +111,11 @@ def test_damage_in_many_objects_at_once_is_told_and_repaired(job: Job, clean: di
     for path in objects(store, "matrix"):
         store.write(path, flipped(store.read(path) or b"", rng))
     forget_after(store, "matrix")
-    assert job("again") == clean
-    record = record_of(f"{place}/again").decode()
-    assert record.count(" is damaged: ") >= len(objects(store, "matrix")) // 3
-    assert objects(store, "quarantine")
+    with fault("damage: every object of a stage"):
+        assert job("again") == clean
+        told = "; ".join(record(f"{place}/again")["damaged"])
+        assert told.count(" is damaged: ") >= len(objects(store, "matrix")) // 3
+        assert objects(store, "quarantine")
 
 
 def everything(place: str) -> Iterator[tuple[str, bytes]]:

@@ -3,26 +3,31 @@
 import random
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from prefect.settings import get_current_settings
 
-from tests.faults.commands import command, results
+from tests.faults.commands import Command, command, results
+from tests.faults.tally import fault
 from tests.hub_server import HubServer
 
 SETTINGS: dict[str, object] = {"samples": 3_000, "pca_dim": 10, "clusters": 3, "partition_cells": 1_000}
 
 
 class FlakyHub(HubServer):
-    """Times out, refuses, hangs up and breaks off, seeded; never two times in a row for the same request."""
+    """Times out, refuses, hangs up and breaks off, seeded; never two times in a row for the same request.
+
+    Attributes:
+        harms: how often it did what.
+    """
 
     def __init__(self, folder: Path, seed: int, share: float) -> None:
         super().__init__(folder)
         self.rng, self.share = random.Random(seed), share
         self.lock = threading.Lock()
         self.failed: set[tuple[str, str]] = set()
-        self.harmed = 0
+        self.harms: Counter[str] = Counter()
 
     def fault(self, method: str, path: str) -> int | None:
         with self.lock:
@@ -30,21 +35,51 @@ class FlakyHub(HubServer):
                 self.failed.discard((method, path))
                 return None
             self.failed.add((method, path))
-            self.harmed += 1
-            kind = self.rng.choice(["429", "500", "503", "hang up", "slow"])
-        if kind == "hang up":
+            kind = self.rng.choice(["429", "500", "503", "hangs up", "slow"])
+            self.harms[kind] += 1
+        if kind == "hangs up":
             raise ConnectionError
         if kind == "slow":
             time.sleep(1.0)
             return None
         return int(kind)
 
+    def refusal(self, status: int) -> dict[str, str]:
+        return {"Retry-After": "1"} if status == 429 else {}
+
     def cut(self, size: int) -> int:
         with self.lock:
             if size > 10_000 and self.rng.random() < self.share / 2:
-                self.harmed += 1
+                self.harms["breaks off"] += 1
                 return size // 2
         return size
+
+
+class BusyHub(HubServer):
+    """Refuses each request the first time, and says for how long.
+
+    Attributes:
+        refused: when it has refused what.
+        early: what was asked again before it was time.
+    """
+
+    def __init__(self, folder: Path, headers: dict[str, str], seconds: float) -> None:
+        super().__init__(folder)
+        self.headers, self.seconds = headers, seconds
+        self.refused: dict[tuple[str, str], float] = {}
+        self.early: list[tuple[str, str]] = []
+
+    def fault(self, method: str, path: str) -> int | None:
+        now = time.monotonic()
+        refused = self.refused.setdefault((method, path), now)
+        if refused == now:
+            return 429
+        if now < refused + self.seconds:
+            self.early.append((method, path))
+        return None
+
+    def refusal(self, status: int) -> dict[str, str]:
+        return self.headers
 
 
 class MovingHub(HubServer):
@@ -57,35 +92,65 @@ class MovingHub(HubServer):
 
 
 @pytest.fixture
-def clean(simulated: Path, tmp_path: Path, prefect_server: None) -> dict[str, bytes]:
-    return run_on(HubServer(simulated), tmp_path / "clean")
+def clean(simulated: Path, tmp_path: Path, environment: dict[str, str]) -> dict[str, bytes]:
+    return run_on(HubServer(simulated), tmp_path / "clean", environment)
 
 
-def run_on(hub: HubServer, folder: Path) -> dict[str, bytes]:
+def start_on(hub: HubServer, folder: Path, environment: dict[str, str], **flags: object) -> Command:
     folder.mkdir()
     places = {"store": folder / "store", "output": folder / "output"}
+    return command(SETTINGS | places | flags, environment | hub.environment(folder / "hub"))
+
+
+def run_on(hub: HubServer, folder: Path, environment: dict[str, str]) -> dict[str, bytes]:
     with hub:
-        reach = hub.environment(folder / "hub") | {"PREFECT_API_URL": get_current_settings().api.url or ""}
-        ran = command(SETTINGS | places, reach)
+        ran = start_on(hub, folder, environment)
         assert ran.end() == 0, ran.lines
     return results(str(folder / "output"))
 
 
 def test_a_flaky_hub_gives_what_a_clean_one_gives(
-    simulated: Path, clean: dict[str, bytes], tmp_path: Path, faults: int
+    simulated: Path, clean: dict[str, bytes], tmp_path: Path, environment: dict[str, str], faults: int
 ) -> None:
     for seed in range(faults):
         hub = FlakyHub(simulated, seed, share=0.2)
-        assert run_on(hub, tmp_path / f"flaky-{seed}") == clean
-        assert hub.harmed
+        with fault("flaky Hub: runs"):
+            assert run_on(hub, tmp_path / f"flaky-{seed}", environment) == clean
+            assert hub.harms
+        for kind, number in hub.harms.items():
+            with fault(f"flaky Hub: it {kind}", number):
+                pass
 
 
 def test_a_revision_that_moves_during_a_run_does_not_change_it(
-    simulated: Path, clean: dict[str, bytes], tmp_path: Path
+    simulated: Path, clean: dict[str, bytes], tmp_path: Path, environment: dict[str, str]
 ) -> None:
     hub = MovingHub(simulated)
     at_first = hub.commit
-    assert run_on(hub, tmp_path / "moving") == clean
+    with fault("a revision that moves"):
+        assert run_on(hub, tmp_path / "moving", environment) == clean
     assert hub.commit != at_first
     streamed = {request.path.split("/resolve/")[1].split("/")[0] for request in hub.requests if "data/" in request.path}
     assert len(streamed) == 1
+
+
+@pytest.mark.parametrize("headers", [{"Retry-After": "1"}, {"RateLimit": '"api";r=0;t=1'}])
+def test_a_hub_that_says_when_to_come_again_is_obeyed(
+    simulated: Path, clean: dict[str, bytes], tmp_path: Path, environment: dict[str, str], headers: dict[str, str]
+) -> None:
+    hub = BusyHub(simulated, headers, 1.0)
+    with fault("429 with a wait"):
+        assert run_on(hub, tmp_path / "busy", environment) == clean
+        assert len(hub.refused) > 5
+        assert not hub.early
+
+
+def test_a_hub_that_wants_too_long_a_wait_is_told_at_once(
+    simulated: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    hub = BusyHub(simulated, {"Retry-After": "3600"}, 3600.0)
+    with fault("429 with a wait that is too long"), hub:
+        ran = start_on(hub, tmp_path / "busy", environment, retries=0)
+        assert ran.end() == 1
+        assert "asks to wait 3,600 s, after 0 s of waiting: 600 s are the most; run again later" in ran.lines[-1]
+        assert ran.lines[-1].startswith("error: ")

@@ -13,6 +13,7 @@ from tasks.core.errors import SourceError, TahoeFlowError
 from tasks.core.landing import check_skipped, land_cells
 from tasks.core.plan import make_plan
 from tasks.core.settings import Settings, explain
+from tests.faults.tally import fault
 from tests.small_dataset import gene_table, random_cells, table_of, write_dataset
 
 ROWS = 12
@@ -49,15 +50,16 @@ def attempt(dataset: Path, folder: Path, policy: str) -> None:
             "retries": 0,
         }
     )
-    try:
-        plan = make_plan(given_settings)
-        landed = [land_cells(part, plan.vocabulary, given_settings).result for part in plan.partitions]
-        skipped = check_skipped(plan, landed, given_settings)
-    except TahoeFlowError as error:
-        lines = str(error).splitlines()
-        assert len(lines) == 1, lines
-    else:
-        assert sum(part.cells for part in landed) + sum(bad.rows for bad in skipped) >= ROWS
+    with fault("hostile dataset"):
+        try:
+            plan = make_plan(given_settings)
+            landed = [land_cells(part, plan.vocabulary, given_settings).result for part in plan.partitions]
+            skipped = check_skipped(plan, landed, given_settings)
+        except TahoeFlowError as error:
+            lines = str(error).splitlines()
+            assert len(lines) == 1, lines
+        else:
+            assert sum(part.cells for part in landed) + sum(bad.rows for bad in skipped) >= ROWS
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
@@ -90,10 +92,11 @@ def test_shards_with_any_bytes_changed(data: st.DataObject, policy: str) -> None
 
 @given(st.dictionaries(st.sampled_from(sorted(Settings.model_fields)), numbers | st.text(max_size=6), max_size=5))
 def test_settings_of_any_kind(values: dict[str, object]) -> None:
-    try:
-        Settings.model_validate(values)
-    except ValidationError as error:
-        assert explain(error)  # noqa: PT017  (values may be good as well)
+    with fault("hostile settings"):
+        try:
+            Settings.model_validate(values)
+        except ValidationError as error:
+            assert explain(error)  # noqa: PT017  (values may be good as well)
 
 
 def test_a_link_out_of_the_folder_is_read_and_never_written(tmp_path: Path) -> None:
@@ -111,5 +114,5 @@ def test_a_link_out_of_the_folder_is_read_and_never_written(tmp_path: Path) -> N
 def test_a_vocabulary_with_hostile_tokens_is_refused(tmp_path: Path, tokens: list[int]) -> None:
     genes = pa.table(gene_table(50).to_pydict() | {"token_id": tokens})
     dataset = write_dataset(tmp_path / "dataset", [table_of(random_cells(ROWS, 50))], genes)
-    with pytest.raises(SourceError, match="'token_id' that is not from 0 to 16,777,216"):
+    with fault("hostile vocabulary"), pytest.raises(SourceError, match="'token_id' that is not from 0 to 16,777,216"):
         make_plan(Settings(dataset=str(dataset), store=str(tmp_path / "store"), pca_dim=2, clusters=2))

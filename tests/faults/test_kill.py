@@ -2,12 +2,15 @@
 
 import random
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from prefect.settings import get_current_settings
 
-from tests.faults.commands import command, finished, passes, results
+from tasks.core.housekeeping import verify
+from tasks.core.store import Store
+from tests.faults.commands import Command, command, finished, passes, record, results
+from tests.faults.tally import fault
 from tests.s3_server import BUCKET, S3Server
 
 SETTINGS: dict[str, object] = {
@@ -18,43 +21,73 @@ SETTINGS: dict[str, object] = {
     "block_cells": 500,
 }
 
-
-@pytest.fixture
-def environment(prefect_server: None) -> dict[str, str]:
-    return {"PREFECT_API_URL": get_current_settings().api.url or ""}
+# What runs at once ask for.
+AT_ONCE: tuple[tuple[dict[str, object], ...], ...] = (
+    ({}, {}),
+    ({}, {"pca_dim": 10}, {"clusters": 4}, {"samples": 2_000}),
+    ({}, {}, {}, {}),
+)
 
 
 def settings(dataset: Path, place: str, output: str) -> dict[str, object]:
     return SETTINGS | {"dataset": dataset, "store": f"{place}/store", "output": f"{place}/{output}"}
 
 
+class Undisturbed:
+    """Runs that nothing happens to, each made once."""
+
+    def __init__(self, dataset: Path, place: str, environment: dict[str, str]) -> None:
+        self.dataset, self.place, self.environment = dataset, place, environment
+        self.ran: dict[str, Command] = {}
+
+    def results(self, variant: dict[str, object]) -> dict[str, bytes]:
+        """Bytes of its results."""
+        place = f"{self.place}/{len(self.ran)}"
+        if str(variant) not in self.ran:
+            ran = self.ran[str(variant)] = command(settings(self.dataset, place, "output") | variant, self.environment)
+            assert ran.end() == 0, ran.lines
+        return results(f"{self.place}/{list(self.ran).index(str(variant))}/output")
+
+    def lines(self, variant: dict[str, object]) -> int:
+        """How many lines it says."""
+        self.results(variant)
+        return len(self.ran[str(variant)].lines)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(simulated: Path, tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Undisturbed:
+    return Undisturbed(simulated, str(tmp_path_factory.mktemp("undisturbed")), environment)
+
+
 def test_a_killed_run_goes_on(
-    simulated: Path, place: str, tmp_path: Path, environment: dict[str, str], faults: int
+    simulated: Path, place: str, undisturbed: Undisturbed, environment: dict[str, str], faults: int
 ) -> None:
-    clean = command(settings(simulated, str(tmp_path / "clean"), "output"), environment)
-    assert clean.end() == 0
-    expected = results(str(tmp_path / "clean" / "output"))
-    rng = random.Random(0)
+    expected, rng = undisturbed.results({}), random.Random(0)
     for number in range(faults):
         given = settings(simulated, f"{place}-{number}", "output")
-        command(given, environment).kill_at_random(len(clean.lines), rng)
-        before = finished(str(given["store"]))
-        again = command(given, environment)
-        assert again.end() == 0, again.lines
-        after = finished(str(given["store"]))
-        assert results(str(given["output"])) == expected
-        kept = {path: when for path, when in before.items() if not path.startswith("svd_pass/")}
-        assert {path: after[path] for path in kept} == kept
-        first_pass = next((line for line in again.lines if line.startswith("svd: pass")), None)
-        if first_pass is not None:
-            assert first_pass.startswith(f"svd: pass {passes(before) + 1},")
+        with fault(f"kill -9: {'s3' if place.startswith('s3:') else 'local'}"):
+            command(given, environment).kill_at_random(undisturbed.lines({}), rng)
+            before = finished(str(given["store"]))
+            again = command(given, environment)
+            assert again.end() == 0, again.lines
+            after = finished(str(given["store"]))
+            assert results(str(given["output"])) == expected
+            kept = {path: when for path, when in before.items() if not path.startswith("svd_pass/")}
+            assert {path: after[path] for path in kept} == kept
+            first_pass = next((line for line in again.lines if line.startswith("svd: pass")), None)
+            if first_pass is not None:
+                assert first_pass.startswith(f"svd: pass {passes(before) + 1},")
 
 
 def test_a_store_s_server_that_is_killed_and_comes_back_is_outlived(
-    simulated: Path, tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, faults: int
+    simulated: Path,
+    tmp_path: Path,
+    undisturbed: Undisturbed,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    faults: int,
 ) -> None:
-    clean = command(settings(simulated, str(tmp_path / "clean"), "output"), environment)
-    assert clean.end() == 0
+    expected, lines = undisturbed.results({}), undisturbed.lines({})
     server = S3Server(tmp_path)
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
@@ -64,28 +97,39 @@ def test_a_store_s_server_that_is_killed_and_comes_back_is_outlived(
         for number in range(faults):
             given = settings(simulated, f"s3://{BUCKET}/{number}", "output")
             running = command(given, environment)
-            running.read_lines(rng.randrange(2, len(clean.lines)))
-            server.kill()
-            back = threading.Timer(2, server.start)
-            back.start()
-            assert running.end() == 0, running.lines
-            back.join()
-            assert results(str(given["output"])) == results(str(tmp_path / "clean" / "output"))
+            with fault("kill -9 of the S3 server"):
+                running.read_lines(rng.randrange(2, lines))
+                server.kill()
+                back = threading.Timer(2, server.start)
+                back.start()
+                assert running.end() == 0, running.lines
+                back.join()
+                assert results(str(given["output"])) == expected
     finally:
         server.kill()
 
 
-def test_runs_at_once_on_one_store_are_all_right(
-    simulated: Path, s3_server: S3Server, tmp_path: Path, environment: dict[str, str], faults: int
+def test_runs_at_once_on_one_store_are_all_right_and_share_their_work(
+    simulated: Path, place: str, undisturbed: Undisturbed, environment: dict[str, str], faults: int
 ) -> None:
-    variants: list[dict[str, object]] = [{}, {"pca_dim": 10}, {}, {"clusters": 4}, {"samples": 2_000}]
-    del variants[2 if faults == 1 else 5 :]
-    place, running = f"s3://{BUCKET}/at-once", []
-    for number, variant in enumerate(variants):
-        given = settings(simulated, place, f"output-{number}") | variant
-        running.append(command(given, environment))
-    assert [run.end() for run in running] == [0] * len(variants), [run.lines[-1] for run in running]
-    for number, variant in enumerate(variants):
-        alone = settings(simulated, str(tmp_path / f"alone-{number}"), "output") | variant
-        assert command(alone, environment).end() == 0
-        assert results(f"{place}/output-{number}") == results(str(alone["output"]))
+    for turn, variants in enumerate(AT_ONCE[:faults]):
+        at = f"{place}-{turn}"
+        outputs = [f"{at}/output-{number}" for number in range(len(variants))]
+        with fault(f"{len(variants)} runs at once"):
+            given = [settings(simulated, at, f"output-{number}") | one for number, one in enumerate(variants)]
+            running = [command(one, environment) for one in given]
+            assert [run.end() for run in running] == [0] * len(variants), [run.lines[-1] for run in running]
+            assert [results(output) for output in outputs] == [undisturbed.results(one) for one in variants]
+            store = f"{at}/store"
+            assert made_in_all(outputs) == Counter(path.partition("/")[0] for path in finished(store))
+            assert list(verify(Store(store))) == []
+
+
+def made_in_all(outputs: list[str]) -> Counter[str]:
+    """Steps of each stage that runs made, those whose results are in the store."""
+    made: Counter[str] = Counter()
+    for output in outputs:
+        for cost in record(output)["stages"]:
+            if cost["stage"] not in ("plan", "export"):
+                made[cost["stage"].replace(" ", "_")] += cost["made"]
+    return made

@@ -33,11 +33,11 @@ Run = Callable[..., Ran]
 
 @pytest.fixture
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], prefect_server: None) -> Run:
-    """Run the command line with flags given by name; store and output are the test's own unless given."""
+    """Run a command with flags given by name; store and output are the test's own unless given."""
 
-    def run_with(**flags: object) -> Ran:
+    def run_with(*command: str, **flags: object) -> Ran:
         given = {"store": tmp_path / "store", "output": tmp_path / "output"} | flags
-        code = main([word for name, value in given.items() for word in (f"--{name}", str(value))])
+        code = main([*command, *(word for name, value in given.items() for word in (f"--{name}", str(value)))])
         said = capsys.readouterr()
         return Ran(code, Path(str(given["output"])), said.out, said.err)
 

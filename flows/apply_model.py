@@ -1,0 +1,43 @@
+"""The flow that applies a model: from new cells to their `embeddings.csv`, nothing fitted."""
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from flows.carry_out import carry_out
+from flows.endings import settle_mark
+from flows.matrix import normalized_cells
+from flows.parameters import takes_settings
+from flows.stages import Stages
+from tasks.clustering import label_cells
+from tasks.core.record import Applied, ApplyRecord, make_apply_record
+from tasks.core.settings import ApplySettings
+from tasks.export import export_cells
+from tasks.planning import plan_partitions
+from tasks.saved_model import find_model, load_clusters, load_components
+from tasks.svd import embed
+
+
+@flow(
+    name="apply-model",
+    flow_run_name="{samples} cells of {dataset} by {model}",
+    persist_result=False,
+    on_crashed=[settle_mark],
+    on_cancellation=[settle_mark],
+)
+@takes_settings
+def apply_model(settings: ApplySettings) -> ApplyRecord | State[ApplyRecord]:
+    """Stream single cells, build sparse counts, normalize, and embed and label them by a model of an earlier run."""
+    return carry_out(settings, _all_stages, make_apply_record)
+
+
+def _all_stages(run: Stages, settings: ApplySettings) -> Applied:
+    model = run.one(find_model, settings)
+    plan = run.one(plan_partitions, settings)
+    components = run.one(load_components, model, plan.vocabulary, settings)
+    clusters = run.one(load_clusters, model, settings)
+
+    matrix = normalized_cells(run, plan, settings)
+    embeddings = run.each(embed, matrix.normalized, matrix.order, components, settings)
+    labels = run.one(label_cells, embeddings, clusters, settings)
+    outputs = run.one(export_cells, matrix.cells, embeddings, labels, settings)
+    return Applied(matrix, model, components, clusters, embeddings, labels, outputs)

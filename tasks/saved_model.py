@@ -1,0 +1,29 @@
+"""Stages: find the model that an earlier run left, and load what it is made of."""
+
+from prefect.client.schemas.objects import State
+
+from tasks.core import saved_model
+from tasks.core.references import Clusters, Components, SavedModel, Vocabulary
+from tasks.core.settings import ApplySettings
+from tasks.core.store import store_of
+from tasks.stage import as_state, stage
+
+
+@stage(name="model")
+def find_model(settings: ApplySettings) -> SavedModel:
+    """Read what the earlier run's record says of its model, and check that it may be applied."""
+    return saved_model.find_model(settings)
+
+
+@stage(name="components")
+def load_components(
+    model: SavedModel, vocabulary: Vocabulary, settings: ApplySettings
+) -> Components | State[Components]:
+    """Load the model's components, in the order of the dataset's genes."""
+    return as_state(saved_model.load_components(store_of(settings), model, vocabulary, settings))
+
+
+@stage(name="clusters")
+def load_clusters(model: SavedModel, settings: ApplySettings) -> Clusters | State[Clusters]:
+    """Load the model's cluster centres."""
+    return as_state(saved_model.load_clusters(store_of(settings), model, settings))
