@@ -9,6 +9,7 @@ import pytest
 
 from flows.command_line import main
 from tasks.core.files import Files
+from tasks.core.krylov_passes import KrylovPasses
 from tasks.core.store import MANIFEST
 from tests.faults.commands import record, results
 from tests.faults.tally import fault
@@ -79,22 +80,39 @@ DAMAGES: dict[str, Callable[[bytes, random.Random], bytes | None]] = {
 }
 
 
+def harm(store: Files, path: str, damage: str, rng: random.Random) -> None:
+    harmed = DAMAGES[damage](store.read(path) or b"", rng)
+    if harmed is None:
+        store.remove(path)
+    else:
+        store.write(path, harmed)
+
+
 def test_a_damaged_object_is_made_again(job: Job, clean: dict[str, bytes], place: str, faults: int) -> None:
     store, rng = Files(f"{place}/store", patience=5), random.Random(0)
     for number in range(faults * len(STAGES)):
         stage = STAGES[number % len(STAGES)]
         damage = list(DAMAGES)[(number + number // len(STAGES)) % len(DAMAGES)]
         path = rng.choice(objects(store, stage))
-        whole = store.read(path) or b""
-        harmed = DAMAGES[damage](whole, rng)
+        whole = store.read(path)
         with fault(f"damage: {damage}"):
-            if harmed is None:
-                store.remove(path)
-            else:
-                store.write(path, harmed)
+            harm(store, path, damage, rng)
             forget_after(store, stage)
             assert job("again") == clean, (stage, damage)
             assert store.read(path) == whole, (stage, damage)
+
+
+def test_a_damaged_pass_of_the_svd_is_made_again(
+    job: Job, place: str, monkeypatch: pytest.MonkeyPatch, faults: int
+) -> None:
+    # As runs do that are killed before they remove what they no longer need.
+    monkeypatch.setattr(KrylovPasses, "remove", lambda *_: None)
+    clean, store, rng = job(), Files(f"{place}/store", patience=5), random.Random(0)
+    for damage in list(DAMAGES)[: faults + 1]:
+        with fault(f"damage: {damage}"):
+            harm(store, rng.choice(objects(store, "svd_pass")), damage, rng)
+            forget_after(store, "normalization")
+            assert job("again") == clean, damage
 
 
 def test_a_damaged_manifest_is_made_again(job: Job, clean: dict[str, bytes], place: str) -> None:

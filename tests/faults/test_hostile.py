@@ -3,18 +3,20 @@
 import tempfile
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from flows.command_line import main
 from tasks.core.errors import SourceError, TahoeFlowError
 from tasks.core.landing import check_skipped, land_cells
 from tasks.core.plan import make_plan
 from tasks.core.settings import Settings, explain
 from tests.faults.tally import fault
-from tests.small_dataset import gene_table, random_cells, table_of, write_dataset
+from tests.small_dataset import cell, gene_table, random_cells, table_of, write_dataset
 
 ROWS = 12
 numbers = st.one_of(
@@ -116,3 +118,15 @@ def test_a_vocabulary_with_hostile_tokens_is_refused(tmp_path: Path, tokens: lis
     dataset = write_dataset(tmp_path / "dataset", [table_of(random_cells(ROWS, 50))], genes)
     with fault("hostile vocabulary"), pytest.raises(SourceError, match="'token_id' that is not from 0 to 16,777,216"):
         make_plan(Settings(dataset=str(dataset), store=str(tmp_path / "store"), pca_dim=2, clusters=2))
+
+
+def test_formulas_in_metadata_are_made_harmless_in_the_csv(tmp_path: Path, prefect_server: None) -> None:
+    texts = ["=cmd|' /C calc'!A0", "+1+1", "-2", "@SUM(A1)", "-", "plain"]
+    cells = [cell({3: 1.0, 4: float(at + 1)}, drug=texts[at % 6]) for at in range(60)]
+    dataset = write_dataset(tmp_path / "dataset", [table_of(cells)], gene_table(40))
+    given = {"dataset": dataset, "store": tmp_path / "store", "output": tmp_path, "pca_dim": 2, "clusters": 2}
+    with fault("hostile texts"):
+        assert main([word for name, value in given.items() for word in (f"--{name}", str(value))]) == 0
+        in_csv = pl.read_csv(tmp_path / "embeddings.csv", infer_schema=False)["drug"].to_list()[:6]
+        assert in_csv == ["'=cmd|' /C calc'!A0", "'+1+1", "-2", "'@SUM(A1)", "'-", "plain"]
+        assert pl.read_parquet(tmp_path / "embeddings.parquet")["drug"].to_list()[:6] == texts

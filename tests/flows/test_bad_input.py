@@ -191,14 +191,3 @@ def test_what_was_skipped_once_still_fails_a_run_that_is_not_to_skip(run: Run, t
     strict = run(dataset=dataset, **SIZES)
     assert strict.code == 1
     assert message in strict.err
-
-
-def test_formulas_in_metadata_are_made_harmless_in_the_csv(run: Run, tmp_path: Path) -> None:
-    texts = ["=cmd|' /C calc'!A0", "+1+1", "-2", "@SUM(A1)", "-", "plain"]
-    cells = [cell({3: 1.0, 4: float(at + 1)}, drug=texts[at % 6]) for at in range(60)]
-    dataset = write_dataset(tmp_path / "dataset", [table_of(cells)], gene_table(40))
-    ran = run(dataset=dataset, samples=60, pca_dim=2, clusters=2)
-    assert ran.code == 0
-    in_csv = pl.read_csv(ran.output / "embeddings.csv", infer_schema=False)["drug"].to_list()[:6]
-    assert in_csv == ["'=cmd|' /C calc'!A0", "'+1+1", "-2", "'@SUM(A1)", "'-", "plain"]
-    assert pl.read_parquet(ran.output / "embeddings.parquet")["drug"].to_list()[:6] == texts
