@@ -3,7 +3,10 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from flows.artifacts import show_results
 from flows.parameters import takes_settings
+from flows.progress import told_to_prefect
+from flows.run_name import run_name
 from flows.skipped import with_skipped_told
 from flows.stages import Stages, stages
 from tasks.clustering import cluster
@@ -19,20 +22,34 @@ from tasks.planning import plan_partitions
 from tasks.streaming import stream_cells
 from tasks.svd import embed, fit_svd
 
+# Of the work of a large run, in percent: for a bar that moves evenly.
+_SHARES = {
+    "plan": 1,
+    "streaming": 16,
+    "matrix": 8,
+    "gene order": 1,
+    "normalization": 15,
+    "svd": 43,
+    "embedding": 5,
+    "clustering": 4,
+    "export": 7,
+}
 
-@flow(name="cluster-cells", flow_run_name="{samples} cells of {dataset}", persist_result=False)
+
+@flow(name="cluster-cells", flow_run_name=run_name, persist_result=False)
 @takes_settings
 def cluster_cells(settings: Settings) -> RunRecord | State[RunRecord]:
     """Stream single cells, build sparse counts, normalize, reduce with truncated SVD and cluster with K-means."""
     store, output = store_of(settings), output_of(settings)
     for place in (store, output):
         place.check_writable()
-    with stages(settings) as run:
+    with told_to_prefect(_SHARES), stages(settings) as run:
         found = run.until_whole(lambda: _all_stages(run, settings))
         run.mark.end(found)
     keep_only(settings, run.mark.name)
     record = make_record(settings, found, run.costs)
     write_record(output, record)
+    show_results(record, output)
     return with_skipped_told(record)
 
 

@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from tasks.core.progress import Progress, listener
+from tasks.core.progress import Progress, heard_by
 from tasks.core.record import RECORD, RunRecord
 from tasks.core.settings import Settings
 from tasks.core.store import output_of
+from tasks.core.summary import what_to_know
 
 _FIRST_COMPONENTS = 5
 _results = Console(soft_wrap=True, highlight=False, markup=False)
@@ -37,19 +38,12 @@ def complain(line: str) -> None:
 def progress() -> Iterator[None]:
     """Show progress for each stage: a bar on a terminal, else a line a step."""
     if not _errors.is_terminal:
-        token = listener.set(lambda step: tell(str(step)))
-        try:
+        with heard_by(lambda step: tell(str(step))):
             yield
-        finally:
-            listener.reset(token)
         return
     columns = (TextColumn("{task.description:>14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bars(*columns, TextColumn("{task.fields[note]}"), console=_errors) as bars:
-        token = listener.set(_Bars(bars).show)
-        try:
-            yield
-        finally:
-            listener.reset(token)
+    with Bars(*columns, TextColumn("{task.fields[note]}"), console=_errors) as bars, heard_by(_Bars(bars).show):
+        yield
 
 
 class _Bars:
@@ -68,20 +62,7 @@ class _Bars:
 
 def summarize(settings: Settings, record: RunRecord) -> None:
     """Print where the results are and the first lines of the variance table."""
-    read = record.read
-    lines = [f"{read['cells']:,} cells, {read['nonzeros']:,} counts"]
-    if record.dataset["simulated"]:
-        lines.append("the cells are simulated")
-    if record.dataset["ended_early"]:
-        lines.append(f"the dataset ended before the {settings.samples:,} cells asked for")
-    if read["empty_cells"]:
-        lines.append(f"{read['empty_cells']:,} cells have no counts and are kept as zeros")
-    if record.bad_data:
-        lines.append(f"{read['skipped_cells']:,} BAD CELLS WERE SKIPPED: run.json lists them with the reasons")
-    if record.damaged:
-        lines.append("objects of the store were damaged or gone and were made again: see run.json")
-    lines += record.svd["shortcomings"]
-    _results.print("; ".join(lines))
+    _results.print("; ".join(what_to_know(record)))
     for name in (*(output.name for output in record.outputs), RECORD):
         _results.print(f"  {output_of(settings).locate(name)}")
     _results.print("pc,explained_variance_ratio")

@@ -4,6 +4,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.artifacts import not_vital
 from tasks.core.record import RunRecord
 
 SKIPPED_DATA = "Skipped data"
@@ -14,7 +15,8 @@ def with_skipped_told(record: RunRecord) -> RunRecord | State[RunRecord]:
     if not record.bad_data:
         return record
     told = f"{record.read['skipped_cells']:,} bad cells were skipped"
-    create_table_artifact(
-        key="skipped-data", table=[bad.model_dump() for bad in record.bad_data], description=f"{told}."
-    )
+    with not_vital("the table of skipped data"):
+        create_table_artifact(
+            key="skipped-data", table=[bad.model_dump() for bad in record.bad_data], description=f"{told}."
+        )
     return Completed(name=SKIPPED_DATA, message=told, data=record)

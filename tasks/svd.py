@@ -11,7 +11,7 @@ from tasks.core.store import store_of
 from tasks.stage import as_state, stage
 
 
-@stage(name="svd")
+@stage(name="svd", task_run_name="fit SVD")
 def fit_svd(partitions: list[Normalized], order: GeneOrder, settings: Settings) -> Model | State[Model]:
     """Fit the leading components, pass by pass over the blocks."""
     outcome = core.fit_svd(store_of(settings), partitions, order, settings)
@@ -20,7 +20,7 @@ def fit_svd(partitions: list[Normalized], order: GeneOrder, settings: Settings) 
     return as_state(outcome)
 
 
-@stage(name="embedding")
+@stage(name="embedding", task_run_name="embed {partition.origin}")
 def embed(partition: Normalized, order: GeneOrder, model: Model, settings: Settings) -> Embedding | State[Embedding]:
     """Project the cells of one partition on the components."""
     return as_state(partition_steps.embed(store_of(settings), partition, order, model))

@@ -1,0 +1,150 @@
+"""Pictures of results: arrays in, the bytes of a small PNG out, the same each time.
+
+Takes a second and some tens of megabytes to import: not before there is something to draw.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from itertools import pairwise
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from tasks.core.block import IntArray, NumberArray
+
+BoolArray = npt.NDArray[np.bool_]
+
+# Ten colours that stay apart under every kind of colour blindness (Petroff, arXiv:2107.02270), and the same darker;
+# numbers on the picture tell what colours alone do not.
+_TEN = ["#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"]
+_INK, _FAINT, _OTHERS = "#30343b", "#d5d8dc", "#e3e5e8"
+_DOTS_AN_INCH = 110
+_PNG_COLOURS = 128
+# As many clusters as a reader can tell apart; the others share one colour.
+MOST_CLUSTERS = 20
+
+
+def scree(ratios_k: NumberArray, residuals_k: NumberArray, settled_k: BoolArray) -> bytes:
+    """Draw what each component explains, and how right it is.
+
+    Args:
+        ratios_k: (k,) share of the variance.
+        residuals_k: (k,) relative residuals.
+        settled_k: (k,) whether the component settled; those that did not stand out.
+    """
+    pcs = np.arange(1, len(ratios_k) + 1)
+    with _figure(9.2, 3.4) as figure:
+        explained, right = figure.subplots(1, 2)
+        _plot_positive(explained, pcs, ratios_k, color=_TEN[0])
+        explained.set_title(f"{len(pcs):,} components explain {100 * ratios_k.sum():.1f} % of the variance")
+        explained.set_ylabel("share of the variance")
+        _plot_positive(right, pcs[settled_k], residuals_k[settled_k], color=_TEN[0], label="settled")
+        if not settled_k.all():
+            late = {"color": _TEN[2], "marker": "x", "label": "not settled"}
+            _plot_positive(right, pcs[~settled_k], residuals_k[~settled_k], **late)
+            right.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.17))
+        right.set_title(f"{settled_k.sum():,} of {len(pcs):,} components settled")
+        right.set_ylabel("relative residual")
+        for axes in (explained, right):
+            axes.set_xlabel("component")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        return _png(figure)
+
+
+def embedding(points_nk: NumberArray, labels_n: IntArray, sizes: Mapping[int, int], ratios_k: Sequence[float]) -> bytes:
+    """Draw cells in their first components, coloured by cluster, beside the clusters' sizes.
+
+    Args:
+        points_nk: (n, k) coordinates of some cells; up to four of the components are drawn.
+        labels_n: (n,) names of the cells' clusters.
+        sizes: cells of each cluster, by its name, of all cells.
+        ratios_k: (k,) share of the variance of each component.
+    """
+    colours = _colours(sizes)
+    planes = list(pairwise(range(min(points_nk.shape[1], 4))))[::2] or [(0, 0)]
+    with _figure(3.6 * len(planes) + 2.6, 3.7) as figure:
+        *scatters, bars = figure.subplots(1, len(planes) + 1, width_ratios=[3.4] * len(planes) + [2.2])
+        for axes, (across, up) in zip(scatters, planes, strict=True):
+            _scatter(axes, points_nk[:, [across, up]], labels_n, colours)
+            axes.set_xlabel(f"pc{across + 1} ({100 * ratios_k[across]:.2f} %)")
+            axes.set_ylabel(f"pc{up + 1} ({100 * ratios_k[up]:.2f} %)")
+        scatters[0].set_title(f"{len(points_nk):,} of {sum(sizes.values()):,} cells")
+        _bars(bars, sizes, colours)
+        return _png(figure)
+
+
+def _scatter(axes: Axes, points_n2: NumberArray, labels_n: IntArray, colours: Mapping[int, str]) -> None:
+    shown = [colours.get(int(label), _OTHERS) for label in labels_n]
+    axes.scatter(points_n2[:, 0], points_n2[:, 1], s=5, c=shown, linewidths=0)
+    axes.margins(0.04)
+    for name, colour in colours.items():
+        of_cluster = points_n2[labels_n == name]
+        if len(of_cluster):
+            across, up = np.median(of_cluster, axis=0)
+            outlined = [withStroke(linewidth=2.5, foreground="white")]
+            style: dict[str, Any] = {"ha": "center", "va": "center", "weight": "bold", "path_effects": outlined}
+            axes.text(across, up, str(name), color=_darker(colour), **style)
+
+
+def _bars(axes: Axes, sizes: Mapping[int, int], colours: Mapping[int, str]) -> None:
+    rows = [(str(name), sizes[name], colour) for name, colour in colours.items()]
+    if others := [size for name, size in sizes.items() if name not in colours]:
+        rows.append((f"{len(others):,} others", sum(others), _OTHERS))
+    names, lengths, shown = zip(*rows, strict=True)
+    drawn = axes.barh(np.arange(len(rows)), lengths, color=shown, height=0.8)
+    axes.bar_label(drawn, [f"{length:,}" for length in lengths], padding=2, fontsize=7.5)
+    axes.set_yticks(np.arange(len(rows)), names)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(0, 1.3 * max(*lengths, 1))
+    axes.set_xticks([])
+    axes.spines["bottom"].set_visible(False)
+    axes.set_title("cells of each cluster")
+
+
+def _colours(sizes: Mapping[int, int]) -> dict[int, str]:
+    largest = sorted(sorted(sizes, key=lambda name: -sizes[name])[:MOST_CLUSTERS])
+    both = [*_TEN, *map(_darker, _TEN)]
+    return {name: both[name % len(both)] for name in largest}
+
+
+def _darker(colour: str) -> str:
+    red, green, blue = (int(colour[at : at + 2], 16) * 3 // 5 for at in (1, 3, 5))
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def _plot_positive(axes: Axes, x: NumberArray, y: NumberArray, **style: Any) -> None:
+    # Zeros, past the rank of the matrix, have no place on a logarithmic axis.
+    drawn = y > 0
+    axes.plot(x[drawn], y[drawn], **{"marker": ".", "linestyle": "", **style})
+    axes.set_yscale("log")
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[Figure]:
+    # Whatever style this machine's user has chosen.
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        quiet = {"axes.edgecolor": _FAINT, "text.color": _INK, "axes.labelcolor": _INK, "axes.titlesize": 9.5}
+        ticks = {"xtick.color": _INK, "ytick.color": _INK, "xtick.labelsize": 8, "ytick.labelsize": 8}
+        frame = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 8.5}
+        mpl.rcParams.update(quiet | ticks | frame)
+        yield Figure(figsize=(width, height), dpi=_DOTS_AN_INCH, layout="constrained")
+
+
+def _png(figure: Figure) -> bytes:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    file = BytesIO()
+    # A palette takes a third of the room, and nothing in the file tells when or by what it was made.
+    pixels.quantize(_PNG_COLOURS, dither=Image.Dither.NONE).save(file, "png", optimize=True)
+    return file.getvalue()
