@@ -1,4 +1,4 @@
-"""What a run leaves in Prefect's UI beside its states: a summary and pictures.
+"""What a run leaves in Prefect's UI beside its states: a summary, with pictures.
 
 The results do not hang on it: what the server does not take is told in the log, and the run goes on.
 """
@@ -8,18 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prefect import get_run_logger
-from prefect.artifacts import create_image_artifact, create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact
 
 from tasks.core.errors import StoreError, first_line
-from tasks.core.pictures import EMBEDDING, SCREE
 from tasks.core.record import RunRecord
 from tasks.core.store import Store
 from tasks.core.summary import accuracy, summary, what_to_know
-
-_PICTURES = {
-    SCREE: "What each component explains, and its residual: how right it is.",
-    EMBEDDING: "Some of the cells in the first components, coloured by cluster, and the clusters' sizes.",
-}
 
 
 @contextmanager
@@ -32,14 +26,12 @@ def not_vital(what: str) -> Iterator[None]:
 
 
 def show_results(record: RunRecord, output: Store) -> None:
-    """Leave the summary and the pictures of a finished run."""
+    """Leave the summary of a finished run."""
     told = f"{'; '.join(what_to_know(record))}; {accuracy(record)}"
     get_run_logger().info("%s Results are in %s", told, output.url)
     with not_vital("the summary"):
-        create_markdown_artifact(summary(record, output.locate), key="summary", description=told)
-    for name, description in _PICTURES.items():
-        with not_vital(f"the picture {name}"):
-            create_image_artifact(_embedded(output, name), key=name.removesuffix(".png"), description=description)
+        page = summary(record, output.locate, lambda name: _embedded(output, name))
+        create_markdown_artifact(page, key="summary", description=told)
 
 
 def _embedded(output: Store, name: str) -> str:

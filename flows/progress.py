@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import cast
 from uuid import UUID
 
 from prefect import get_run_logger
@@ -48,7 +49,8 @@ class _Bar:
         self._gauge = gauge
         self._artifact: UUID | None = None
         with not_vital("the progress bar"):
-            self._artifact = create_progress_artifact(0.0, key="progress", description="begun")
+            # Typed for both kinds of flows; in one that is not async it is the id.
+            self._artifact = cast("UUID", create_progress_artifact(0.0, key="progress", description="begun"))
         self._due = time.monotonic()
 
     def show(self, step: Progress) -> None:
@@ -64,5 +66,6 @@ class _Bar:
             return
         artifact, self._artifact = self._artifact, None
         with not_vital("the progress"):
-            self._artifact = update_progress_artifact(artifact, percent, description)
+            update_progress_artifact(artifact, percent, description)
+            self._artifact = artifact
         self._due = time.monotonic() + _SECONDS_BETWEEN

@@ -13,7 +13,6 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
@@ -42,7 +41,7 @@ def scree(ratios_k: NumberArray, residuals_k: NumberArray, settled_k: BoolArray)
         settled_k: (k,) whether the component settled; those that did not stand out.
     """
     pcs = np.arange(1, len(ratios_k) + 1)
-    with _figure(9.2, 3.4) as figure:
+    with _figure(7.4, 3.2) as figure:
         explained, right = figure.subplots(1, 2)
         _plot_positive(explained, pcs, ratios_k, color=_TEN[0])
         explained.set_title(f"{len(pcs):,} components explain {100 * ratios_k.sum():.1f} % of the variance")
@@ -71,14 +70,15 @@ def embedding(points_nk: NumberArray, labels_n: IntArray, sizes: Mapping[int, in
     """
     colours = _colours(sizes)
     planes = list(pairwise(range(min(points_nk.shape[1], 4))))[::2] or [(0, 0)]
-    with _figure(3.6 * len(planes) + 2.6, 3.7) as figure:
-        *scatters, bars = figure.subplots(1, len(planes) + 1, width_ratios=[3.4] * len(planes) + [2.2])
+    with _figure(7.4, 5.6) as figure:
+        grid = figure.add_gridspec(2, len(planes), height_ratios=[3.4, 1.3])
+        scatters = [figure.add_subplot(grid[0, at]) for at in range(len(planes))]
         for axes, (across, up) in zip(scatters, planes, strict=True):
             _scatter(axes, points_nk[:, [across, up]], labels_n, colours)
             axes.set_xlabel(f"pc{across + 1} ({100 * ratios_k[across]:.2f} %)")
             axes.set_ylabel(f"pc{up + 1} ({100 * ratios_k[up]:.2f} %)")
         scatters[0].set_title(f"{len(points_nk):,} of {sum(sizes.values()):,} cells")
-        _bars(bars, sizes, colours)
+        _bars(figure.add_subplot(grid[1, :]), sizes, colours)
         return _png(figure)
 
 
@@ -96,17 +96,17 @@ def _scatter(axes: Axes, points_n2: NumberArray, labels_n: IntArray, colours: Ma
 
 
 def _bars(axes: Axes, sizes: Mapping[int, int], colours: Mapping[int, str]) -> None:
-    rows = [(str(name), sizes[name], colour) for name, colour in colours.items()]
+    bars = [(str(name), sizes[name], colour) for name, colour in colours.items()]
     if others := [size for name, size in sizes.items() if name not in colours]:
-        rows.append((f"{len(others):,} others", sum(others), _OTHERS))
-    names, lengths, shown = zip(*rows, strict=True)
-    drawn = axes.barh(np.arange(len(rows)), lengths, color=shown, height=0.8)
-    axes.bar_label(drawn, [f"{length:,}" for length in lengths], padding=2, fontsize=7.5)
-    axes.set_yticks(np.arange(len(rows)), names)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlim(0, 1.3 * max(*lengths, 1))
-    axes.set_xticks([])
-    axes.spines["bottom"].set_visible(False)
+        bars.append((f"{len(others):,} others", sum(others), _OTHERS))
+    names, heights, shown = zip(*bars, strict=True)
+    places = np.arange(len(bars))
+    drawn = axes.bar(places, heights, color=shown, width=0.8)
+    axes.bar_label(drawn, [f"{height:,}" for height in heights], padding=1, fontsize=7)
+    axes.set_xticks(places, names)
+    axes.set_ylim(0, 1.15 * max(*heights, 1))
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
     axes.set_title("cells of each cluster")
 
 
@@ -133,18 +133,19 @@ def _figure(width: float, height: float) -> Iterator[Figure]:
     # Whatever style this machine's user has chosen.
     with mpl.rc_context():
         mpl.rcdefaults()
-        quiet = {"axes.edgecolor": _FAINT, "text.color": _INK, "axes.labelcolor": _INK, "axes.titlesize": 9.5}
-        ticks = {"xtick.color": _INK, "ytick.color": _INK, "xtick.labelsize": 8, "ytick.labelsize": 8}
-        frame = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 8.5}
-        mpl.rcParams.update(quiet | ticks | frame)
+        mpl.rc("axes", edgecolor=_FAINT, labelcolor=_INK, titlesize=10)
+        mpl.rc("axes.spines", top=False, right=False)
+        mpl.rc("text", color=_INK)
+        mpl.rc("font", size=9)
+        mpl.rc("xtick", color=_INK, labelsize=8.5)
+        mpl.rc("ytick", color=_INK, labelsize=8.5)
         yield Figure(figsize=(width, height), dpi=_DOTS_AN_INCH, layout="constrained")
 
 
 def _png(figure: Figure) -> bytes:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    file = BytesIO()
+    drawn, file = BytesIO(), BytesIO()
+    figure.savefig(drawn, format="png")
+    pixels = Image.open(drawn).convert("RGB")
     # A palette takes a third of the room, and nothing in the file tells when or by what it was made.
     pixels.quantize(_PNG_COLOURS, dither=Image.Dither.NONE).save(file, "png", optimize=True)
     return file.getvalue()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
+from tasks.core.pictures import EMBEDDING, SCREE
 from tasks.core.record import RECORD, RunRecord
 
 _FIRST_COMPONENTS = 10
@@ -45,18 +46,21 @@ def accuracy(record: RunRecord) -> str:
     )
 
 
-def summary(record: RunRecord, locate: Callable[[str], str]) -> str:
+def summary(record: RunRecord, locate: Callable[[str], str], picture: Callable[[str], str]) -> str:
     """Write the page.
 
     Args:
         record: of the run.
-        locate: gives the full path or URL of a file of the results.
+        locate: gives the full path or URL of a file of the results, to be read.
+        picture: gives the URL of a picture among them, to be shown.
     """
     parts = [
         "\n".join(f"- {sentence}" for sentence in what_to_know(record)),
         _what_ran(record),
-        "## Variance\n\n" + accuracy(record) + "\n\n" + _variance(record.svd["components"]),
-        "## Clusters\n\n" + _clusters(record.clustering["sizes"]),
+        f"## Variance\n\n{accuracy(record)}\n\n![scree plot]({picture(SCREE)})",
+        _variance(record.svd["components"]),
+        f"## Clusters\n\n![cells by cluster]({picture(EMBEDDING)})",
+        _clusters(record.clustering["sizes"]),
         *_left_out(record),
         "## Results\n\n" + "\n".join(f"- {as_text(locate(name))}" for name in _files(record)),
         "## Cost\n\n" + _costs(record),
@@ -98,7 +102,9 @@ def _variance(components: Sequence[dict[str, Any]]) -> str:
         )
         for component, ratio, so_far in zip(components[:_FIRST_COMPONENTS], ratios, accumulate(ratios), strict=False)
     ]
-    shown = _table(["component", "singular value", "residual", "settled", "of the variance", "in all"], rows, right=5)
+    shown = _table(
+        ["component", "singular value", "residual", "settled", "of the variance", "cumulative"], rows, right=5
+    )
     return f"{shown}\n\nAll {len(ratios):,} components explain {100 * sum(ratios):.2f} % of the variance of all genes."
 
 
