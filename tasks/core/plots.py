@@ -15,7 +15,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 
 from tasks.core.block import IntArray, NumberArray
@@ -28,6 +28,8 @@ _TEN = ["#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e763
 _INK, _FAINT, _OTHERS = "#30343b", "#d5d8dc", "#e3e5e8"
 _DOTS_AN_INCH = 110
 _PNG_COLOURS = 128
+# Measuring what would fit takes matplotlib longer than drawing.
+_MARGINS = {"left": 0.1, "right": 0.98, "wspace": 0.28}
 # As many clusters as a reader can tell apart; the others share one colour.
 MOST_CLUSTERS = 20
 
@@ -42,15 +44,18 @@ def scree(ratios_k: NumberArray, residuals_k: NumberArray, settled_k: BoolArray)
     """
     pcs = np.arange(1, len(ratios_k) + 1)
     with _figure(7.4, 3.2) as figure:
-        explained, right = figure.subplots(1, 2)
-        _plot_positive(explained, pcs, ratios_k, color=_TEN[0])
+        explained, right = figure.subplots(1, 2, gridspec_kw=_MARGINS | {"bottom": 0.24, "top": 0.91})
+        _plot_positive(explained, pcs, 100 * ratios_k, color=_TEN[0])
+        explained.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        explained.yaxis.set_major_formatter("{x:g}")
+        explained.yaxis.set_minor_formatter(NullFormatter())
         explained.set_title(f"{len(pcs):,} components explain {100 * ratios_k.sum():.1f} % of the variance")
-        explained.set_ylabel("share of the variance")
+        explained.set_ylabel("% of the variance")
         _plot_positive(right, pcs[settled_k], residuals_k[settled_k], color=_TEN[0], label="settled")
         if not settled_k.all():
             late = {"color": _TEN[2], "marker": "x", "label": "not settled"}
             _plot_positive(right, pcs[~settled_k], residuals_k[~settled_k], **late)
-            right.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.17))
+            right.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18))
         right.set_title(f"{settled_k.sum():,} of {len(pcs):,} components settled")
         right.set_ylabel("relative residual")
         for axes in (explained, right):
@@ -71,7 +76,9 @@ def embedding(points_nk: NumberArray, labels_n: IntArray, sizes: Mapping[int, in
     colours = _colours(sizes)
     planes = list(pairwise(range(min(points_nk.shape[1], 4))))[::2] or [(0, 0)]
     with _figure(7.4, 5.6) as figure:
-        grid = figure.add_gridspec(2, len(planes), height_ratios=[3.4, 1.3])
+        grid = figure.add_gridspec(
+            2, len(planes), height_ratios=[3.4, 1.3], **_MARGINS, bottom=0.05, top=0.95, hspace=0.33
+        )
         scatters = [figure.add_subplot(grid[0, at]) for at in range(len(planes))]
         for axes, (across, up) in zip(scatters, planes, strict=True):
             _scatter(axes, points_nk[:, [across, up]], labels_n, colours)
@@ -139,7 +146,7 @@ def _figure(width: float, height: float) -> Iterator[Figure]:
         mpl.rc("font", size=9)
         mpl.rc("xtick", color=_INK, labelsize=8.5)
         mpl.rc("ytick", color=_INK, labelsize=8.5)
-        yield Figure(figsize=(width, height), dpi=_DOTS_AN_INCH, layout="constrained")
+        yield Figure(figsize=(width, height), dpi=_DOTS_AN_INCH)
 
 
 def _png(figure: Figure) -> bytes:
