@@ -16,6 +16,21 @@ from tasks.planning import plan_partitions
 from tasks.saved_model import find_model, load_clusters, load_components
 from tasks.svd import embed
 
+# Of the work of a large run, in percent.
+_SHARES = {
+    "model": 1,
+    "plan": 2,
+    "components": 1,
+    "clusters": 1,
+    "streaming": 32,
+    "matrix": 14,
+    "gene order": 1,
+    "normalization": 27,
+    "embedding": 10,
+    "labels": 3,
+    "export": 8,
+}
+
 
 @flow(
     name="apply-model",
@@ -27,7 +42,7 @@ from tasks.svd import embed
 @takes_settings
 def apply_model(settings: ApplySettings) -> ApplyRecord | State[ApplyRecord]:
     """Stream single cells, build sparse counts, normalize, and embed and label them by a model of an earlier run."""
-    return carry_out(settings, _all_stages, make_apply_record)
+    return carry_out(settings, _all_stages, make_apply_record, _SHARES)
 
 
 def _all_stages(run: Stages, settings: ApplySettings) -> Applied:

@@ -7,6 +7,7 @@ from flows.carry_out import carry_out
 from flows.endings import settle_mark
 from flows.matrix import normalized_cells
 from flows.parameters import takes_settings
+from flows.run_name import run_name
 from flows.stages import Stages
 from tasks.clustering import cluster
 from tasks.core.plan import check_sizes
@@ -18,10 +19,23 @@ from tasks.planning import plan_partitions
 from tasks.series import conclude, continue_series
 from tasks.svd import embed, fit_svd
 
+# Of the work of a large run, in percent: for a bar that moves evenly.
+_SHARES = {
+    "plan": 1,
+    "streaming": 16,
+    "matrix": 8,
+    "gene order": 1,
+    "normalization": 15,
+    "svd": 43,
+    "embedding": 5,
+    "clustering": 4,
+    "export": 7,
+}
+
 
 @flow(
     name="cluster-cells",
-    flow_run_name="{samples} cells of {dataset}",
+    flow_run_name=run_name,
     persist_result=False,
     on_crashed=[settle_mark],
     on_cancellation=[settle_mark],
@@ -29,7 +43,7 @@ from tasks.svd import embed, fit_svd
 @takes_settings
 def cluster_cells(settings: Settings) -> RunRecord | State[RunRecord]:
     """Stream single cells, build sparse counts, normalize, reduce with truncated SVD and cluster with K-means."""
-    return carry_out(settings, _all_stages, make_record)
+    return carry_out(settings, _all_stages, make_record, _SHARES)
 
 
 def _all_stages(run: Stages, settings: Settings) -> Findings:

@@ -25,10 +25,9 @@ from tasks.core.settings import ApplySettings, RunSettings, Settings, explain
 
 S = TypeVar("S", bound=RunSettings)
 
-# What Prefect must find before it is imported.
-_PREFECT_DEFAULTS = {"PREFECT_LOGGING_EXTRA_LOGGERS": "tasks"}
 # Exit code of a run that ends well but left bad data out.
 _SKIPPED_DATA = 3
+# What Prefect must find before it is imported.
 _QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
 
 
@@ -148,7 +147,7 @@ def _read_file(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _run(flow: str, settings: RunSettings, *, debug: bool) -> Any:
-    for name, value in (_PREFECT_DEFAULTS if debug else _PREFECT_DEFAULTS | _QUIET).items():
+    for name, value in ({} if debug else _QUIET).items():
         os.environ.setdefault(name, value)
     # Prefect takes seconds to import: not before the settings have been found good, and the rest while a server starts.
     from flows import server  # noqa: PLC0415

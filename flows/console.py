@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from tasks.core.progress import Progress, listener
+from tasks.core.progress import Progress, heard_by
 from tasks.core.record import RECORD, ApplyRecord, Record, RunRecord
 from tasks.core.settings import RunSettings
 from tasks.core.store import output_of
+from tasks.core.summary import what_to_know
 
 _FIRST_COMPONENTS = _LARGEST_CLUSTERS = 5
 _results = Console(soft_wrap=True, highlight=False, markup=False)
@@ -37,19 +38,12 @@ def complain(line: str) -> None:
 def progress() -> Iterator[None]:
     """Show progress for each stage: a bar on a terminal, else a line a step."""
     if not _errors.is_terminal:
-        token = listener.set(lambda step: tell(str(step)))
-        try:
+        with heard_by(lambda step: tell(str(step))):
             yield
-        finally:
-            listener.reset(token)
         return
     columns = (TextColumn("{task.description:>14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bars(*columns, TextColumn("{task.fields[note]}"), console=_errors) as bars:
-        token = listener.set(_Bars(bars).show)
-        try:
-            yield
-        finally:
-            listener.reset(token)
+    with Bars(*columns, TextColumn("{task.fields[note]}"), console=_errors) as bars, heard_by(_Bars(bars).show):
+        yield
 
 
 class _Bars:
@@ -68,8 +62,7 @@ class _Bars:
 
 def summarize_fit(settings: RunSettings, record: RunRecord) -> None:
     """Print where the results are and the first lines of the variance table."""
-    of_series = [] if record.series is None else [record.series.note, *record.series.exceeded]
-    _summarize(settings, record, record.svd["shortcomings"] + of_series)
+    _summarize(settings, record)
     _results.print("pc,explained_variance_ratio")
     for component in record.svd["components"][:_FIRST_COMPONENTS]:
         _results.print(f"{component['pc']},{component['explained_variance_ratio']:.6f}")
@@ -77,27 +70,14 @@ def summarize_fit(settings: RunSettings, record: RunRecord) -> None:
 
 def summarize_applied(settings: RunSettings, record: ApplyRecord) -> None:
     """Print where the results are and the largest clusters."""
-    _summarize(settings, record, [])
+    _summarize(settings, record)
     _results.print("cluster,cells")
     of_size = sorted(zip(record.clusters["sizes"], record.clusters["names"], strict=True), reverse=True)
     for cells, name in of_size[:_LARGEST_CLUSTERS]:
         _results.print(f"{name},{cells}")
 
 
-def _summarize(settings: RunSettings, record: Record, told: list[str]) -> None:
-    read = record.read
-    lines = [f"{read['cells']:,} cells, {read['nonzeros']:,} counts"]
-    if record.dataset["simulated"]:
-        lines.append("the cells are simulated")
-    if record.dataset["ended_early"]:
-        lines.append(f"the dataset ended before the {settings.samples:,} cells asked for")
-    if read["empty_cells"]:
-        lines.append(f"{read['empty_cells']:,} cells have no counts and are kept as zeros")
-    if record.bad_data:
-        lines.append(f"{read['skipped_cells']:,} BAD CELLS WERE SKIPPED: run.json lists them with the reasons")
-    if record.damaged:
-        lines.append("objects of the store were damaged or gone and were made again: see run.json")
-    lines += told
-    _results.print("; ".join(lines))
+def _summarize(settings: RunSettings, record: Record) -> None:
+    _results.print("; ".join(what_to_know(record)))
     for name in (*(output.name for output in record.outputs), RECORD):
         _results.print(f"  {output_of(settings).locate(name)}")

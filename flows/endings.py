@@ -7,6 +7,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Completed
 
+from flows.artifacts import not_vital
 from flows.credentials import lent
 from tasks.core.record import Record, RunRecord
 from tasks.core.runs import end_mark
@@ -40,7 +41,8 @@ def _tell_skipped(record: Record) -> list[str]:
         return []
     told = f"{record.read['skipped_cells']:,} bad cells were skipped"
     table = [bad.model_dump() for bad in record.bad_data]
-    create_table_artifact(key="skipped-data", table=table, description=f"{told}.")
+    with not_vital("the table of skipped data"):
+        create_table_artifact(key="skipped-data", table=table, description=f"{told}.")
     return [told]
 
 
@@ -49,5 +51,6 @@ def _tell_drift(record: Record) -> list[str]:
         return []
     changes = record.series.drift.model_dump(mode="json", exclude={"exceeded"})
     table = [{"what": name.replace("_", " "), "value": str(value)} for name, value in changes.items()]
-    create_table_artifact(key="drift", table=table, description=record.series.note)
+    with not_vital("the table of drift"):
+        create_table_artifact(key="drift", table=table, description=record.series.note)
     return list(record.series.exceeded)

@@ -50,7 +50,7 @@ class Stages:
             result = state.result()
             steps.count(cached=state.name == CACHED)
         self.mark.beat()
-        report(Progress(task.name, "step", 1, 1, "found in the store" if state.name == CACHED else ""))
+        report(Progress(task.name, "", 1, 1, "found in the store" if state.name == CACHED else ""))
         return result
 
     def each(self, task: Any, items: Sequence[Any], *shared: Any) -> list[Any]:

@@ -9,7 +9,7 @@ from tasks.core.store import store_of
 from tasks.stage import as_state, stage
 
 
-@stage(name="clustering")
+@stage(name="clustering", task_run_name="fit K-means")
 def cluster(
     partitions: list[Embedding], model: Model, settings: Settings, start: Fitted | None
 ) -> Clustering | State[Clustering]:

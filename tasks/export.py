@@ -7,7 +7,7 @@ from tasks.core.store import output_of, store_of
 from tasks.stage import stage
 
 
-@stage(name="export")
+@stage(name="export", task_run_name="write results")
 def export(
     vocabulary: Vocabulary,
     cells: list[Cells],
@@ -16,7 +16,7 @@ def export(
     clustering: Clustering,
     settings: Settings,
 ) -> tuple[Output, ...]:
-    """Write the tables of cells, variance, components and clusters to the output."""
+    """Write the tables of cells, variance, components and clusters, and pictures of them, to the output."""
     made_of = results.Results(cells, embeddings, clustering, vocabulary, model)
     return results.export(store_of(settings), output_of(settings), made_of)
 

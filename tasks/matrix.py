@@ -9,13 +9,13 @@ from tasks.core.store import store_of
 from tasks.stage import as_state, stage
 
 
-@stage(name="matrix")
+@stage(name="matrix", task_run_name="build counts of {cells.origin}")
 def build_counts(cells: Cells, vocabulary: Vocabulary, settings: RunSettings) -> Counts | State[Counts]:
     """Build the counts of one partition, in the vocabulary's order."""
     return as_state(partition_steps.build_counts(store_of(settings), cells, vocabulary))
 
 
-@stage(name="gene order")
+@stage(name="gene order", task_run_name="order genes")
 def order_genes(counts: Counts, vocabulary: Vocabulary, settings: RunSettings) -> GeneOrder | State[GeneOrder]:
     """Rank the genes by popularity in the first partition, for speed in the passes to come."""
     return as_state(partition_steps.order_genes(store_of(settings), counts, vocabulary.genes))

@@ -9,7 +9,7 @@ from tasks.core.store import store_of
 from tasks.stage import as_state, stage
 
 
-@stage(name="normalization")
+@stage(name="normalization", task_run_name="normalize {counts.origin}")
 def normalize(counts: Counts, order: GeneOrder, settings: RunSettings) -> Normalized | State[Normalized]:
     """Normalize the counts of one partition and take the moments of its genes."""
     return as_state(partition_steps.normalize(store_of(settings), counts, order))

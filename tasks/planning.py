@@ -1,5 +1,7 @@
 """Stage: a dataset to the partitions that the run will read."""
 
+from prefect import get_run_logger
+
 from tasks.core.plan import make_plan
 from tasks.core.references import Plan
 from tasks.core.settings import RunSettings
@@ -9,4 +11,7 @@ from tasks.stage import networked
 @networked(name="plan", task_run_name="plan {settings.dataset}")
 def plan_partitions(settings: RunSettings) -> Plan:
     """Resolve the dataset to a commit, or simulate it, and cut it into partitions."""
-    return make_plan(settings)
+    plan = make_plan(settings)
+    asked = f"{plan.cells:,} cells of {plan.dataset}, revision {plan.revision}, in {len(plan.partitions):,} partitions"
+    get_run_logger().info(asked)
+    return plan

@@ -8,7 +8,7 @@ from tasks.core.settings import RunSettings
 from tasks.stage import as_state, networked
 
 
-@networked(name="streaming", task_run_name="stream {partition.shard_name} from row {partition.start}")
+@networked(name="streaming", task_run_name="stream {partition.origin}")
 def stream_cells(partition: Partition, vocabulary: Vocabulary, settings: RunSettings) -> Cells | State[Cells]:
     """Land the cells of one partition, checked, as blocks of tokens and counts."""
     return as_state(land_cells(partition, vocabulary, settings))

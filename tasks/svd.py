@@ -11,7 +11,7 @@ from tasks.core.store import store_of
 from tasks.stage import as_state, stage
 
 
-@stage(name="svd")
+@stage(name="svd", task_run_name="fit SVD")
 def fit_svd(
     partitions: list[Normalized], order: GeneOrder, settings: Settings, start: Fitted | None
 ) -> Model | State[Model]:
@@ -22,7 +22,7 @@ def fit_svd(
     return as_state(outcome)
 
 
-@stage(name="embedding")
+@stage(name="embedding", task_run_name="embed {partition.origin}")
 def embed(
     partition: Normalized, order: GeneOrder, model: Components, settings: RunSettings
 ) -> Embedding | State[Embedding]:

@@ -19,6 +19,8 @@ REAL_CELLS = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", type=int, default=1, help="how many faults of each kind are tried")
+    parser.addoption("--screenshots", help="folder to leave screenshots of the UI in")
+    parser.addoption("--screenshot_cells", type=int, default=2_000, help="simulated cells of the run that they show")
 
 
 @pytest.fixture

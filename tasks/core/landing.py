@@ -115,6 +115,7 @@ def _land(store: Store, key: StageKey, reader: _Reader, block_cells: int) -> Cel
     cells = described.num_rows
     return Cells(
         key=key.digest,
+        origin=reader.partition.origin,
         cells=cells,
         nonzeros=nonzeros,
         metadata=store.put(f"{key.folder}/metadata.arrow", encode_table(described), cells),

@@ -42,6 +42,7 @@ def build_counts(store: Store, cells: Cells, vocabulary: Vocabulary) -> Outcome[
             nonzeros += len(block.values)
         return Counts(
             key=key.digest,
+            origin=cells.origin,
             cells=cells.cells,
             nonzeros=nonzeros,
             empty_cells=empty,
@@ -86,6 +87,7 @@ def normalize(store: Store, counts: Counts, order: GeneOrder) -> Outcome[Normali
         described = store.put(f"{key.folder}/moments.arrow", moments.to_arrow(), order.genes)
         return Normalized(
             key=key.digest,
+            origin=counts.origin,
             cells=counts.cells,
             nonzeros=counts.nonzeros,
             moments=described,
@@ -106,7 +108,7 @@ def embed(store: Store, normalized: Normalized, order: GeneOrder, model: Compone
         blocks = _read_blocks(store, normalized.blocks)
         z_nk = np.concatenate([block.matrix(order.genes) @ by_rank for block in blocks])
         ref = store.put(f"{key.folder}/embedding.arrow", encode_matrix(z_nk), len(z_nk))
-        return Embedding(key=key.digest, cells=normalized.cells, table=ref)
+        return Embedding(key=key.digest, origin=normalized.origin, cells=normalized.cells, table=ref)
 
     return store.answer(key, Embedding, make)
 

@@ -1,11 +1,11 @@
-"""How far a run is: told by the stages, heard by whoever shows it."""
+"""How far a run is: told by the stages, heard by all who show it."""
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-_log = logging.getLogger(__name__)
+_EACH_PASS = 0.1
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Progress:
 
     Attributes:
         stage: its name.
-        unit: what a step is: a partition, a pass.
+        unit: what a step is: a partition, a pass; empty for a stage of one step.
         done: steps done; None where the news is another.
         total: of how many; None while that is not known, as for passes until a tolerance is met.
         note: what a person wants to know of it.
@@ -28,18 +28,57 @@ class Progress:
 
     def __str__(self) -> str:
         of = "" if self.total is None else f" of {self.total:,}"
-        step = "" if self.done is None else f"{self.unit} {self.done:,}{of}"
-        return f"{self.stage}: {', '.join(part for part in (step, self.note) if part)}"
+        if self.done is None:
+            return f"{self.stage}: {self.note}"
+        step = f"{self.unit} {self.done:,}{of}" if self.unit else "done"
+        note = f", {self.note}" if self.note else ""
+        return f"{self.stage}: {step}{note}"
+
+    @property
+    def share(self) -> float:
+        """Share of the stage that is done; where the total is not known, each step is a tenth of what was left."""
+        if self.done is None:
+            return 0.0
+        return 1.0 - (1.0 - _EACH_PASS) ** self.done if self.total is None else self.done / self.total
 
 
-def _log_line(progress: Progress) -> None:
-    _log.info("%s", progress)
+Listener = Callable[[Progress], None]
+_listeners: ContextVar[tuple[Listener, ...]] = ContextVar("listeners", default=())
 
 
-listener: ContextVar[Callable[[Progress], None]] = ContextVar("listener", default=_log_line)
-"""Who hears of progress in this context: a logger, unless the command line puts a bar in its place."""
+@contextmanager
+def heard_by(listener: Listener) -> Iterator[None]:
+    """Tell one more listener of what this context reports."""
+    token = _listeners.set((*_listeners.get(), listener))
+    try:
+        yield
+    finally:
+        _listeners.reset(token)
 
 
 def report(progress: Progress) -> None:
-    """Tell the listener of this context."""
-    listener.get()(progress)
+    """Tell all listeners of this context."""
+    for listener in _listeners.get():
+        listener(progress)
+
+
+class Gauge:
+    """Reads from the steps of all stages what share of the whole run is done: from 0 to 1, never falling.
+
+    Args:
+        shares: of each stage in the work of a run, in any unit, in the order in which they run.
+    """
+
+    def __init__(self, shares: Mapping[str, float]) -> None:
+        total = sum(shares.values())
+        self._spans: dict[str, tuple[float, float]] = {}
+        for stage, share in shares.items():
+            begin = sum(span for _, span in self._spans.values())
+            self._spans[stage] = (begin, share / total)
+        self.share = 0.0
+
+    def read(self, step: Progress) -> float:
+        """Take in a step, and give the share that is done; a stage without a share leaves it as it was."""
+        begin, span = self._spans.get(step.stage, (0.0, 0.0))
+        self.share = max(self.share, begin + span * step.share)
+        return self.share

@@ -43,6 +43,11 @@ class Partition(Reference):
         """Number of rows."""
         return self.stop - self.start
 
+    @property
+    def origin(self) -> str:
+        """Shard and first row, as people are told of the partition."""
+        return f"{self.shard_name} from row {self.start:,}"
+
 
 class Skipped(Reference):
     """Rows of a shard that were left out because they are bad.
@@ -81,9 +86,14 @@ class Plan(Reference):
 
 
 class Cells(Reference):
-    """A partition as it was streamed: blocks of tokens and counts, the cells' metadata, and what was left out."""
+    """A partition as it was streamed: blocks of tokens and counts, the cells' metadata, and what was left out.
+
+    Attributes:
+        origin: where the cells come from, for people; here and in what is made of them.
+    """
 
     key: str
+    origin: str
     cells: int
     nonzeros: int
     metadata: ObjectRef
@@ -95,6 +105,7 @@ class Counts(Reference):
     """A partition's counts matrix, in blocks, and how many cells of it have no counts."""
 
     key: str
+    origin: str
     cells: int
     nonzeros: int
     empty_cells: int
@@ -131,6 +142,7 @@ class Normalized(Reference):
     """A partition's normalized matrix, in blocks, and the moments of its genes."""
 
     key: str
+    origin: str
     cells: int
     nonzeros: int
     moments: ObjectRef
@@ -187,6 +199,7 @@ class Embedding(Reference):
     """A partition's cells in the components: one object of shape (cells, k)."""
 
     key: str
+    origin: str
     cells: int
     table: ObjectRef
 

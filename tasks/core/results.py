@@ -1,10 +1,10 @@
-"""The files that a run leaves: `embeddings.csv`, `pca_variance.csv`, and the same and more as Parquet."""
+"""The files that a run leaves: `embeddings.csv`, `pca_variance.csv`, the same and more as Parquet, and pictures."""
 
 import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from tasks.core.block import NumberArray, decode_matrix, decode_table
 from tasks.core.errors import StoreError, first_line
+from tasks.core.pictures import CellSample, write_scree
 from tasks.core.plan import ENSEMBL, SYMBOL
 from tasks.core.references import Cells, Embedding, Labels, Model, Output, Vocabulary
 from tasks.core.store import Store
@@ -46,13 +47,18 @@ class Results(LabelledCells):
 
 
 def export(store: Store, output: Store, results: Results) -> tuple[Output, ...]:
-    """Write the tables beside each other, all of them or none; they are the model that `saved_model` reads.
+    """Write the tables and pictures beside each other, all of them or none.
+
+    The tables are the model that `saved_model` reads.
 
     Raises:
         StoreError: the output cannot be written.
     """
     with _scratch(output) as folder:
-        _write_embeddings(store, results, folder)
+        sample = CellSample(sum(part.cells for part in results.cells), len(results.model.singular_values))
+        _write_embeddings(sample.of(cell_tables(store, results)), folder)
+        sample.write_embedding(results.model, results.clustering, folder)
+        write_scree(results.model, folder)
         components = component_table(results.model)
         components.select("pc", "explained_variance_ratio").write_csv(folder / VARIANCE_CSV)
         components.write_csv(folder / COMPONENTS_CSV)
@@ -68,7 +74,7 @@ def export_cells(store: Store, output: Store, results: LabelledCells) -> tuple[O
         StoreError: the output cannot be written.
     """
     with _scratch(output) as folder:
-        _write_embeddings(store, results, folder)
+        _write_embeddings(cell_tables(store, results), folder)
         return _deliver(folder, output)
 
 
@@ -102,10 +108,10 @@ def cell_tables(store: Store, results: LabelledCells) -> Iterator[pa.Table]:
         yield table.append_column(CLUSTER, pa.array(names[labels_n]))
 
 
-def _write_embeddings(store: Store, results: LabelledCells, folder: Path) -> None:
+def _write_embeddings(tables: Iterable[pa.Table], folder: Path) -> None:
     writer = None
     with (folder / EMBEDDINGS_CSV).open("wb") as csv:
-        for table in cell_tables(store, results):
+        for table in tables:
             if writer is None:
                 writer = pq.ParquetWriter(folder / EMBEDDINGS_PARQUET, table.schema)
                 _harmless(pl.DataFrame(table.schema.empty_table())).write_csv(csv)

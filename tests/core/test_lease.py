@@ -13,7 +13,7 @@ import pytest
 from tasks.core.files import Files
 from tasks.core.lease import LEASES, Holder, Lease
 from tasks.core.process import Process
-from tasks.core.progress import Progress, listener
+from tasks.core.progress import Progress, heard_by
 from tasks.core.store import Outcome, Reference, StageKey, Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,8 +60,8 @@ def test_what_two_threads_want_at_once_is_made_once(store: Store) -> None:
         waiting.set()
 
     def want() -> None:
-        listener.set(hear)
-        outcomes.append(store.answer(KEY, Result, make))
+        with heard_by(hear):
+            outcomes.append(store.answer(KEY, Result, make))
 
     threads = [threading.Thread(target=want) for _ in range(2)]
     for thread in threads:

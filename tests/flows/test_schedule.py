@@ -32,6 +32,8 @@ def server(tmp_path: Path) -> Iterator[httpx.Client]:
         port = probe.getsockname()[1]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     settings = {"PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    # The UI asks the address that this says, whatever --port says.
+    settings |= {"PREFECT_SERVER_API_PORT": str(port)}
     words = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with (
         (tmp_path / "log").open("w") as log,

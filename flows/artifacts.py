@@ -1,0 +1,42 @@
+"""What a run leaves in Prefect's UI beside its states: a summary, with pictures.
+
+The results do not hang on it: what the server does not take is told in the log, and the run goes on.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact
+
+from tasks.core.errors import StoreError, first_line
+from tasks.core.record import Record
+from tasks.core.store import Store
+from tasks.core.summary import summary, what_to_know
+
+
+@contextmanager
+def not_vital(what: str) -> Iterator[None]:
+    """Go on, with a warning, where something cannot be shown."""
+    try:
+        yield
+    except Exception as error:  # a server's client fails in many ways
+        get_run_logger().warning("the UI will not show %s: %s; the run goes on", what, first_line(error))
+
+
+def show_results(record: Record, output: Store) -> None:
+    """Leave the summary of a finished run."""
+    told = "; ".join(what_to_know(record))
+    get_run_logger().info("%s. Results are in %s", told, output.url)
+    with not_vital("the summary"):
+        page = summary(record, output.locate, lambda name: _embedded(output, name))
+        create_markdown_artifact(page, key="summary", description=told)
+
+
+def _embedded(output: Store, name: str) -> str:
+    # A browser opens neither a file of the run's machine nor an object in a private bucket.
+    picture = output.files.read(name)
+    if picture is None:
+        raise StoreError(f"{output.locate(name)} is gone")
+    return f"data:image/png;base64,{b64encode(picture).decode()}"
