@@ -11,6 +11,7 @@ from tasks.core.settings import Settings
 from tasks.core.synthetic import write_dataset
 from tests.conftest import real_cells
 from tests.exact import correlations, decompose, read_normalized, well_separated
+from tests.faults.commands import RESULTS
 from tests.flows.conftest import Ran, Run
 from tests.small_dataset import cell, gene_table, random_cells, table_of
 from tests.small_dataset import write_dataset as write_small_dataset
@@ -97,7 +98,7 @@ def test_the_same_settings_give_the_same_bytes(
     first = run(**settings)
     stores = {"store": tmp_path / "another", "output": tmp_path / "again"}
     second = run(**settings | other | stores)
-    for name in ("embeddings.csv", "pca_variance.csv", "components.csv", "embeddings.parquet", "components.parquet"):
+    for name in RESULTS:
         assert (first.output / name).read_bytes() == (second.output / name).read_bytes()
 
 
