@@ -237,13 +237,8 @@ class SavedModel(Reference):
     """The output of an earlier run as its record describes it; its files are yet to be read.
 
     Attributes:
-        url: of the output.
-        record_sha256: of its record.
         dataset: that it was fitted to.
-        revision: of that dataset.
-        pca_dim: number of its components.
-        components: its file of components.
-        clusters: its file of clusters.
+        components: its file of them, `pca_dim` many.
     """
 
     url: str
