@@ -3,7 +3,7 @@
 from prefect.client.schemas.objects import State
 
 from tasks.core import fit_kmeans, label
-from tasks.core.references import Clustering, Clusters, Embedding, Fitted, Labels, Model
+from tasks.core.model_references import Clustering, Clusters, Embedding, Fitted, Labels, Model
 from tasks.core.settings import RunSettings, Settings
 from tasks.core.store import store_of
 from tasks.stage import as_state, stage

@@ -1,7 +1,8 @@
 """Stage: write the results."""
 
 from tasks.core import results
-from tasks.core.references import Cells, Clustering, Embedding, Labels, Model, Output, Vocabulary
+from tasks.core.model_references import Clustering, Embedding, Labels, Model, Output
+from tasks.core.references import Cells, Vocabulary
 from tasks.core.settings import RunSettings, Settings
 from tasks.core.store import output_of, store_of
 from tasks.stage import stage

@@ -3,7 +3,8 @@
 from prefect.client.schemas.objects import State
 
 from tasks.core import saved_model
-from tasks.core.references import Clusters, Components, SavedModel, Vocabulary
+from tasks.core.model_references import Clusters, Components, SavedModel
+from tasks.core.references import Vocabulary
 from tasks.core.settings import ApplySettings
 from tasks.core.store import store_of
 from tasks.stage import as_state, stage

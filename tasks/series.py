@@ -4,7 +4,8 @@ from prefect import get_run_logger
 
 from tasks.core import series as core
 from tasks.core.history import write_history
-from tasks.core.references import Fitted, Plan
+from tasks.core.model_references import Fitted
+from tasks.core.references import Plan
 from tasks.core.series import Continuation, SeriesRun
 from tasks.core.settings import Settings
 from tasks.core.store import output_of, store_of

@@ -5,7 +5,8 @@ from prefect.client.schemas.objects import State
 
 from tasks.core import fit_svd as core
 from tasks.core import partition_steps
-from tasks.core.references import Components, Embedding, Fitted, GeneOrder, Model, Normalized
+from tasks.core.model_references import Components, Embedding, Fitted, Model
+from tasks.core.references import GeneOrder, Normalized
 from tasks.core.settings import RunSettings, Settings
 from tasks.core.store import store_of
 from tasks.stage import as_state, stage

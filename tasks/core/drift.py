@@ -7,7 +7,7 @@ import numpy as np
 from tasks.core.block import Float64Array, IntArray, decode_matrix
 from tasks.core.errors import CorruptObjectError
 from tasks.core.matching import change_basis, relative_shifts
-from tasks.core.references import Clustering, Fitted
+from tasks.core.model_references import Clustering, Fitted
 from tasks.core.settings import Settings
 from tasks.core.store import ObjectRef, Reference, Store
 

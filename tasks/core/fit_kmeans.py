@@ -8,7 +8,7 @@ from tasks.core.block import Float64Array, decode_matrix, encode_matrix
 from tasks.core.block_kmeans import BlockKMeans
 from tasks.core.label import embedded_blocks, put_labels
 from tasks.core.matching import change_basis, match, names_after
-from tasks.core.references import Clustering, Embedding, Fitted, Model
+from tasks.core.model_references import Clustering, Embedding, Fitted, Model
 from tasks.core.settings import Settings
 from tasks.core.store import Outcome, StageKey, Store
 

@@ -10,10 +10,11 @@ from tasks.core.block import Block, decode_matrix, encode_matrix
 from tasks.core.fold import Blocks, KeepFirst
 from tasks.core.krylov_passes import KrylovPasses
 from tasks.core.krylov_svd import KrylovSVD
+from tasks.core.model_references import Model
 from tasks.core.moments import Moments
 from tasks.core.partition_steps import gene_ranks
 from tasks.core.ranked import RankedMatrix
-from tasks.core.references import GeneOrder, Model, Normalized
+from tasks.core.references import GeneOrder, Normalized
 from tasks.core.settings import Settings
 from tasks.core.store import Outcome, StageKey, Store
 

@@ -7,7 +7,7 @@ import numpy as np
 from tasks.core.block import Float64Array, IntArray, NumberArray, decode_matrix, encode_matrix, narrow
 from tasks.core.fold import Blocks
 from tasks.core.lloyd import assign, sum_up
-from tasks.core.references import Clusters, Embedding, Labels
+from tasks.core.model_references import Clusters, Embedding, Labels
 from tasks.core.settings import RunSettings
 from tasks.core.store import ObjectRef, Outcome, StageKey, Store
 

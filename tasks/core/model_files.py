@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from tasks.core.block import NumberArray
 from tasks.core.errors import ModelError, first_line
 from tasks.core.files import Files
+from tasks.core.model_references import Output
 from tasks.core.record import RECORD
-from tasks.core.references import Output
 from tasks.core.results import component_names
 
 # More than any model that this project makes; what claims to be larger is not read.

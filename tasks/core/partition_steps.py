@@ -9,18 +9,11 @@ from tasks.core import counts as counts_module
 from tasks.core import normalize as normalize_module
 from tasks.core.block import Block, decode_matrix, encode_matrix
 from tasks.core.deadline import check_deadline
+from tasks.core.model_references import Components, Embedding
 from tasks.core.moments import Moments
 from tasks.core.plan import column_of_token
 from tasks.core.ranked import rank_by_popularity
-from tasks.core.references import (
-    Cells,
-    Components,
-    Counts,
-    Embedding,
-    GeneOrder,
-    Normalized,
-    Vocabulary,
-)
+from tasks.core.references import Cells, Counts, GeneOrder, Normalized, Vocabulary
 from tasks.core.store import ObjectRef, Outcome, StageKey, Store
 
 _EMBEDDING_VERSION = 1

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tasks.core.references import Labels, Model
+from tasks.core.model_references import Labels, Model
 
 SCREE, EMBEDDING = "scree.png", "embedding.png"
 # More would hide each other.

@@ -7,24 +7,9 @@ from typing import Any
 
 from tasks.core.costs import Costs, StageCost
 from tasks.core.drift import Drift
+from tasks.core.model_references import Clustering, Clusters, Components, Embedding, Labels, Model, Output, SavedModel
 from tasks.core.normalize import NORMALIZATION
-from tasks.core.references import (
-    Cells,
-    Clustering,
-    Clusters,
-    Components,
-    Counts,
-    Embedding,
-    GeneOrder,
-    Labels,
-    Model,
-    Normalization,
-    Normalized,
-    Output,
-    Plan,
-    SavedModel,
-    Skipped,
-)
+from tasks.core.references import Cells, Counts, GeneOrder, Normalization, Normalized, Plan, Skipped
 from tasks.core.results import component_table
 from tasks.core.series import Continuation, SeriesRun
 from tasks.core.settings import ApplySettings, RunSettings, Settings

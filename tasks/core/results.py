@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 
 from tasks.core.block import NumberArray, decode_matrix, decode_table
 from tasks.core.errors import StoreError, first_line
+from tasks.core.model_references import Embedding, Labels, Model, Output
 from tasks.core.pictures import CellSample, write_scree
 from tasks.core.plan import ENSEMBL, SYMBOL
-from tasks.core.references import Cells, Embedding, Labels, Model, Output, Vocabulary
+from tasks.core.references import Cells, Vocabulary
 from tasks.core.store import Store
 
 EMBEDDINGS_CSV, EMBEDDINGS_PARQUET = "embeddings.csv", "embeddings.parquet"

@@ -14,10 +14,11 @@ from tasks.core.block import decode_table, encode_matrix
 from tasks.core.errors import ModelError, SettingsError
 from tasks.core.files import Files
 from tasks.core.model_files import REMEDY, ModelTable, read_whole, size_of
+from tasks.core.model_references import Clusters, Components, Output, SavedModel
 from tasks.core.normalize import NORMALIZATION
 from tasks.core.plan import ENSEMBL
 from tasks.core.record import RECORD
-from tasks.core.references import Clusters, Components, Normalization, Output, SavedModel, Vocabulary
+from tasks.core.references import Normalization, Vocabulary
 from tasks.core.results import CLUSTER, CLUSTERS_PARQUET, COMPONENTS_PARQUET
 from tasks.core.settings import ApplySettings, FitSettings
 from tasks.core.store import Outcome, StageKey, Store, output_of

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from tasks.core.drift import Drift, compare
 from tasks.core.errors import CorruptObjectError
 from tasks.core.files import Entry
-from tasks.core.references import Cells, Clustering, Fitted, GeneOrder, Model, Plan
+from tasks.core.model_references import Clustering, Fitted, Model
+from tasks.core.references import Cells, GeneOrder, Plan
 from tasks.core.runs import folders_of
 from tasks.core.settings import Settings
 from tasks.core.store import ObjectRef, Reference, Store, objects_of, store_of

@@ -11,9 +11,10 @@ from tasks.core.fit_svd import fit_svd
 from tasks.core.krylov import BlockKrylov
 from tasks.core.krylov_passes import KrylovPasses
 from tasks.core.landing import land_cells
+from tasks.core.model_references import Model
 from tasks.core.partition_steps import build_counts, normalize, order_genes
 from tasks.core.plan import make_plan
-from tasks.core.references import GeneOrder, Model, Normalized
+from tasks.core.references import GeneOrder, Normalized
 from tasks.core.settings import Settings
 from tasks.core.store import Store
 from tests.small_dataset import write_random_dataset

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from tasks.core.block import decode_matrix
 from tasks.core.errors import ModelError, SettingsError, TahoeFlowError
+from tasks.core.model_references import Clusters, Components
 from tasks.core.normalize import NORMALIZATION
 from tasks.core.plan import store_vocabulary
-from tasks.core.references import Clusters, Components, Vocabulary
+from tasks.core.references import Vocabulary
 from tasks.core.saved_model import find_model, load_clusters, load_components
 from tasks.core.settings import ApplySettings
 from tasks.core.store import Store, store_of

@@ -4,9 +4,10 @@ import pytest
 from markdown_it import MarkdownIt
 
 from tasks.core.costs import StageCost
+from tasks.core.model_references import Output
 from tasks.core.normalize import NORMALIZATION
 from tasks.core.record import RunRecord
-from tasks.core.references import Output, Skipped
+from tasks.core.references import Skipped
 from tasks.core.summary import as_text, summary
 
 HOSTILE = [
