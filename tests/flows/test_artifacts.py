@@ -55,18 +55,18 @@ def test_a_run_leaves_a_summary_with_pictures_and_a_full_bar_in_the_ui(run: Run,
 
 
 def test_the_log_tells_the_run_as_a_story(run: Run, dataset: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run(dataset=dataset, samples=60, pca_dim=5, clusters=2, partition_cells=3)
+    run(dataset=dataset, samples=60, pca_dim=5, clusters=2, partition_cells=2)
     told = [record for record in caplog.records if record.name.startswith("prefect.") and record.levelname == "INFO"]
     lines = [record.getMessage() for record in told]
-    assert any(line.startswith("60 cells of") and "in 20 partitions" in line for line in lines)
+    assert any(line.startswith("60 cells of") and "in 30 partitions" in line for line in lines)
     assert [line for line in lines if line.startswith("normalization: ")] == [
-        f"normalization: partition {done} of 20" for done in range(2, 21, 2)
+        f"normalization: partition {done} of 30" for done in range(3, 31, 3)
     ]
     assert any(line.startswith("svd: pass 1, worst residual") for line in lines)
-    assert lines.index("svd: done") < lines.index("embedding: partition 2 of 20")
+    assert lines.index("svd: done") < lines.index("embedding: partition 3 of 30")
     assert any("Results are in" in line for line in lines)
     of_partitions = [record for record in told if "from row" in str(getattr(record, "task_run_name", ""))]
-    assert len(of_partitions) <= 4 * 20
+    assert len(of_partitions) <= 4 * 30
     names = {str(getattr(record, "task_run_name", "")) for record in of_partitions}
     for step in ("stream", "build counts of", "normalize", "embed"):
         assert f"{step} data/train-00001-of-00002.parquet from row 6" in names
