@@ -1,0 +1,109 @@
+"""Make the automations of the flow on the Prefect server: `python deployments/automations.py`.
+
+They call the webhook that TAHOE_WEBHOOK_URL names when a run fails or crashes, and when one ends well but in a state
+that a person should look at; and they mark as crashed a run that gave no sign of life for minutes, as when its host is
+gone. Called once more, the command brings them up to date. The address of a webhook is a secret: it is taken from the
+environment, and kept on the server as a secret.
+"""
+
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+# The checkout's own packages come first, as in flows/run.py.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from prefect.blocks.webhook import Webhook  # noqa: E402  (the path must be set first)
+from prefect.client.orchestration import SyncPrefectClient, get_client  # noqa: E402
+from prefect.client.schemas.objects import StateType  # noqa: E402
+from prefect.events.actions import CallWebhook, ChangeFlowRunState  # noqa: E402
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture  # noqa: E402
+from pydantic import SecretStr  # noqa: E402
+
+from flows import console  # noqa: E402
+from flows.cluster_cells import cluster_cells  # noqa: E402
+from flows.server import configured  # noqa: E402
+from flows.skipped import SKIPPED_DATA  # noqa: E402
+from tasks.core.errors import SettingsError, TahoeFlowError  # noqa: E402
+
+_WEBHOOK = "cluster-cells"
+_RUNS = {"prefect.resource.id": "prefect.flow-run.*"}
+_OF_THE_FLOW = {"prefect.resource.role": "flow", "prefect.resource.name": cluster_cells.name}
+# States that a run ends well in, and yet should be looked at.
+_TO_LOOK_AT = (SKIPPED_DATA,)
+# Runs give a sign of life every three minutes.
+_SILENCE = timedelta(minutes=10)
+_PAYLOAD = """{
+  "text": {{ (flow_run.name ~ ": " ~ flow_run.state.name ~ ": " ~ flow_run.state.message) | tojson }},
+  "state": {{ flow_run.state.name | tojson }},
+  "url": {{ flow_run | ui_url | tojson }}
+}"""
+
+
+def main() -> int:
+    """Make the automations or bring them up to date; give the exit code."""
+    try:
+        configured().check()
+        with get_client(sync_client=True) as client:
+            for automation in _automations(_notify()):
+                _save(client, automation)
+                console.show(automation.name)
+    except TahoeFlowError as error:
+        console.complain(str(error))
+        return 2 if isinstance(error, SettingsError) else 1
+    return 0
+
+
+def _notify() -> CallWebhook:
+    url = os.environ.get("TAHOE_WEBHOOK_URL", "")
+    if not url.startswith(("http://", "https://")):
+        raise SettingsError("TAHOE_WEBHOOK_URL must be the address to call, http://... or https://...")
+    block = Webhook(url=SecretStr(url), headers={"Content-Type": "application/json"})
+    return CallWebhook(block_document_id=block.save(_WEBHOOK, overwrite=True), payload=_PAYLOAD)
+
+
+def _automations(notify: CallWebhook) -> list[AutomationCore]:
+    ended_badly = EventTrigger(
+        expect={"prefect.flow-run.*"},
+        match=_RUNS | {"prefect.state-type": ["FAILED", "CRASHED"]},
+        match_related=_OF_THE_FLOW,
+        posture=Posture.Reactive,
+    )
+    to_look_at = EventTrigger(
+        expect={f"prefect.flow-run.{name}" for name in _TO_LOOK_AT},
+        match=_RUNS,
+        match_related=_OF_THE_FLOW,
+        posture=Posture.Reactive,
+    )
+    silent = EventTrigger(
+        after={"prefect.flow-run.heartbeat"},
+        # Any event of the run: listing the states it may end in would miss those with names of their own.
+        expect={"prefect.flow-run.*"},
+        match=_RUNS,
+        match_related=_OF_THE_FLOW,
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        within=_SILENCE,
+    )
+    crashed = ChangeFlowRunState(
+        state=StateType.CRASHED,
+        message=f"no sign of life for {_SILENCE.total_seconds() / 60:g} minutes: its host may be gone",
+    )
+    return [
+        AutomationCore(name="cluster-cells: failed or crashed", trigger=ended_badly, actions=[notify]),
+        AutomationCore(name="cluster-cells: look at this run", trigger=to_look_at, actions=[notify]),
+        AutomationCore(name="cluster-cells: no sign of life", trigger=silent, actions=[crashed]),
+    ]
+
+
+def _save(client: SyncPrefectClient, automation: AutomationCore) -> None:
+    found = client.read_automations_by_name(automation.name)
+    if found:
+        client.update_automation(found[0].id, automation)
+    else:
+        client.create_automation(automation)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
