@@ -81,15 +81,21 @@ class PrefectServer:
         return environment_without_prefect() | _SETTINGS | where
 
     @contextmanager
-    def up(self) -> Iterator[None]:
+    def up(self) -> Iterator[subprocess.Popen[bytes]]:
         words = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
-        with running(words, self.environment, self.home / "server.log"):
+        with running(words, self.environment, self.home / "server.log") as process:
             wait_for("server", lambda: self.client.get("health").is_success)
-            yield
+            yield process
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The answer to a request that must succeed."""
-        return self.client.request(method, path, json=body).raise_for_status().json()
+        """The answer to a request that must succeed; while SQLite is locked the server wants to be asked again."""
+
+        def answer() -> Any:
+            given = self.client.request(method, path, json=body)
+            return None if given.status_code == httpx.codes.SERVICE_UNAVAILABLE else given
+
+        given = wait_for("answer", answer).raise_for_status()
+        return given.json() if given.content else None
 
     def deployment(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self.ask("GET", f"deployments/name/cluster-cells/{name}")

@@ -10,19 +10,18 @@ from tests.prefect_server import PrefectServer, running, wait_for
 
 
 class Served(PrefectServer):
-    """A server and what `deployments/serve.py` serves on it."""
+    """A server, and on it what `deployments/serve.py` serves."""
 
     def __init__(self, home: Path, held: ExitStack) -> None:
         super().__init__(home)
         self._held = held
+        self._process = held.enter_context(self.up())
 
-    def start(self) -> None:
-        self._held.enter_context(self.up())
-
-    def restart(self) -> None:
-        """Stop the server, in whatever it does, and start it again."""
+    def crash_and_start(self) -> None:
+        """Kill the server in whatever it does, and start it again."""
+        self._process.kill()
         self._held.close()
-        self.start()
+        self._process = self._held.enter_context(self.up())
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +29,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("prefect")
     with ExitStack() as held:
         server = Served(home, held)
-        server.start()
         with running(["deployments/serve.py"], server.environment, home / "served.log"):
             wait_for("deployments", lambda: server.client.get("deployments/name/cluster-cells/full-weekly").is_success)
             yield server
