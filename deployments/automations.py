@@ -1,11 +1,15 @@
-"""Make the automations of the flow on the Prefect server: `python deployments/automations.py`.
+"""Make the automations of the flow on the Prefect server: `python deployments/automations.py [--crash_silent_runs]`.
 
 They call the webhook that TAHOE_WEBHOOK_URL names when a run fails or crashes, and when one ends well but in a state
-that a person should look at; and they mark as crashed a run that gave no sign of life for minutes, as when its host is
-gone. Called once more, the command brings them up to date. The address of a webhook is a secret: it is taken from the
-environment, and kept on the server as a secret.
+that a person should look at. Called once more, the command brings them up to date. The address of a webhook is a
+secret: it is taken from the environment, and kept on the server as a secret.
+
+With --crash_silent_runs there is one more, which marks as crashed a run that gave no sign of life for minutes, as when
+its host is gone. It is for servers on Postgres: it writes to the database at each event of a run, and SQLite, locked by
+another write, then loses the event for every automation. The loss of a run's last event would mark a finished run.
 """
 
+import argparse
 import os
 import sys
 from datetime import timedelta
@@ -41,12 +45,18 @@ _PAYLOAD = """{
 }"""
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Make the automations or bring them up to date; give the exit code."""
+    parser = argparse.ArgumentParser(prog="python deployments/automations.py", description="Make the automations.")
+    parser.add_argument("--crash_silent_runs", action="store_true", help="mark dead runs as crashed; wants Postgres")
+    given = parser.parse_args(arguments)
     try:
         configured().check()
+        automations = _notifying(_notify())
+        if given.crash_silent_runs:
+            automations.append(_crashing())
         with get_client(sync_client=True) as client:
-            for automation in _automations(_notify()):
+            for automation in automations:
                 _save(client, automation)
                 console.show(automation.name)
     except TahoeFlowError as error:
@@ -63,7 +73,7 @@ def _notify() -> CallWebhook:
     return CallWebhook(block_document_id=block.save(_WEBHOOK, overwrite=True), payload=_PAYLOAD)
 
 
-def _automations(notify: CallWebhook) -> list[AutomationCore]:
+def _notifying(notify: CallWebhook) -> list[AutomationCore]:
     ended_badly = EventTrigger(
         expect={"prefect.flow-run.*"},
         match=_RUNS | {"prefect.state-type": ["FAILED", "CRASHED"]},
@@ -76,6 +86,13 @@ def _automations(notify: CallWebhook) -> list[AutomationCore]:
         match_related=_OF_THE_FLOW,
         posture=Posture.Reactive,
     )
+    return [
+        AutomationCore(name="cluster-cells: failed or crashed", trigger=ended_badly, actions=[notify]),
+        AutomationCore(name="cluster-cells: look at this run", trigger=to_look_at, actions=[notify]),
+    ]
+
+
+def _crashing() -> AutomationCore:
     silent = EventTrigger(
         after={"prefect.flow-run.heartbeat"},
         # Any event of the run: listing the states it may end in would miss those with names of their own.
@@ -86,15 +103,9 @@ def _automations(notify: CallWebhook) -> list[AutomationCore]:
         posture=Posture.Proactive,
         within=_SILENCE,
     )
-    crashed = ChangeFlowRunState(
-        state=StateType.CRASHED,
-        message=f"no sign of life for {_SILENCE.total_seconds() / 60:g} minutes: its host may be gone",
-    )
-    return [
-        AutomationCore(name="cluster-cells: failed or crashed", trigger=ended_badly, actions=[notify]),
-        AutomationCore(name="cluster-cells: look at this run", trigger=to_look_at, actions=[notify]),
-        AutomationCore(name="cluster-cells: no sign of life", trigger=silent, actions=[crashed]),
-    ]
+    message = f"no sign of life for {_SILENCE.total_seconds() / 60:g} minutes: its host may be gone"
+    crashed = ChangeFlowRunState(state=StateType.CRASHED, message=message)
+    return AutomationCore(name="cluster-cells: no sign of life", trigger=silent, actions=[crashed])
 
 
 def _save(client: SyncPrefectClient, automation: AutomationCore) -> None:
@@ -106,4 +117,4 @@ def _save(client: SyncPrefectClient, automation: AutomationCore) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -42,9 +42,9 @@ def hook() -> Iterator[Hook]:
         server.shutdown()
 
 
-def automate(served: Served, url: str) -> subprocess.CompletedProcess[str]:
+def automate(served: Served, url: str, *words: str) -> subprocess.CompletedProcess[str]:
     environment = served.environment | {"TAHOE_WEBHOOK_URL": url}
-    command = [sys.executable, "deployments/automations.py"]
+    command = [sys.executable, "deployments/automations.py", *words]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -75,9 +75,19 @@ def test_a_webhook_hears_of_a_failed_run_and_of_one_with_skipped_data(
     assert failed in told["Failed"]["url"]
 
 
-@pytest.mark.parametrize("url", ["", "hooks.example"])
-def test_without_an_address_it_says_so(served: Served, url: str) -> None:
-    refused = automate(served, url)
+def test_without_an_address_it_says_so(served: Served) -> None:
+    refused = automate(served, "hooks.example")
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
     assert "TAHOE_WEBHOOK_URL" in refused.stderr
+
+
+def test_the_server_takes_the_one_for_dead_runs(served: Served) -> None:
+    made = automate(served, "http://127.0.0.1:9/", "--crash_silent_runs")
+    assert (made.returncode, made.stdout.count("\n")) == (0, 3), made.stderr
+    (silent,) = served.ask(
+        "POST", "automations/filter", {"automations": {"name": {"any_": [made.stdout.splitlines()[2]]}}}
+    )
+    # Later tests run on SQLite.
+    served.ask("DELETE", f"automations/{silent['id']}")
+    assert silent["trigger"]["posture"] == "Proactive"
