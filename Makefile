@@ -2,12 +2,22 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+
+# For `make serve`. Given on its command line only: some shells export a HOST of their own.
+HOST := 127.0.0.1
+PORT := 4200
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test bench faults clean
+.PHONY: run serve stop test bench faults clean
 
 run: $(INSTALLED)  ## simulate 5,000 cells and run the pipeline on them
 	$(BIN)/python flows/run.py --dataset synthetic --samples 5000
+
+serve: $(INSTALLED)  ## a Prefect server with its UI, and the deployments, until Ctrl-C or `make stop`
+	@$(BIN)/python -m deployments.local start --host $(HOST) --port $(PORT)
+
+stop: $(INSTALLED)  ## end what `make serve` started
+	@$(BIN)/python -m deployments.local stop
 
 test: $(INSTALLED)  ## every check
 	$(BIN)/ruff format --check .
@@ -30,4 +40,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .store
+	rm -rf $(VENV) .store .store-nightly .store-weekly .prefect

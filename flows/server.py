@@ -5,9 +5,7 @@ into the run's process. Started here instead it comes up while the run's own mod
 less memory.
 """
 
-import ctypes
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -18,11 +16,11 @@ from contextlib import contextmanager
 import httpx
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, get_current_settings, temporary_settings
 
+from flows.child import end_with_parent
 from tasks.core.errors import TahoeFlowError
 
 _ANSWER_SECONDS = 5.0
 _START_SECONDS = 120.0
-_PR_SET_PDEATHSIG = 1
 # A server of one run has nothing to schedule and no page to show.
 _TEMPORARY = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -90,6 +88,18 @@ class Server:
         )
 
 
+def configured() -> Server:
+    """Give the server that is configured.
+
+    Raises:
+        ServerError: none is.
+    """
+    url = get_current_settings().api.url
+    if url is None:
+        raise ServerError("no Prefect server is configured: 'make serve' starts one; PREFECT_API_URL names another")
+    return Server(url, None)
+
+
 @contextmanager
 def chosen() -> Iterator[Server]:
     """Give the server that is configured, or one that ends with the block; it may still be starting."""
@@ -107,7 +117,7 @@ def chosen() -> Iterator[Server]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for the run, which tells the server when it is done
-        preexec_fn=_end_with_parent,  # noqa: PLW1509  (no other thread runs yet)
+        preexec_fn=end_with_parent,  # noqa: PLW1509  (no other thread runs yet)
     ) as process:
         try:
             with temporary_settings({PREFECT_API_URL: url, PREFECT_LOGGING_TO_API_ENABLED: False}):
@@ -120,9 +130,3 @@ def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
-
-
-def _end_with_parent() -> None:
-    # However the run ends, kill -9 included, its server must not stay.
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -93,12 +93,13 @@ def browser(profile: Path) -> Iterator[Browser]:
     ):
         try:
             _await(driver)
-            session = _begin(driver, profile)
-            driver.base_url = driver.base_url.join(f"/session/{session}/")
+            session = f"/session/{_begin(driver, profile)}"
             try:
-                yield Browser(driver)
+                with httpx.Client(base_url=driver.base_url.join(session), timeout=_PATIENCE_SECONDS) as window:
+                    yield Browser(window)
             finally:
-                driver.delete("")
+                # The browser ends with its session, not with its driver.
+                driver.delete(session).raise_for_status()
         finally:
             process.terminate()
 

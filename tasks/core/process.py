@@ -1,9 +1,13 @@
 """A process, told so that another one on the same machine can see whether it is gone."""
 
 import os
+import subprocess
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
+
+_PROC = Path("/proc/self/stat")
+_ENDED = ("Z", "X")
 
 
 class Process(BaseModel):
@@ -25,13 +29,13 @@ class Process(BaseModel):
     @property
     def is_gone(self) -> bool:
         """Whether it is known to have ended: False as well for one that cannot be seen from here."""
-        return self.machine == _machine() != "" and _started(self.number) != self.started
+        return self.machine == _machine() != "" and started(self.number) != self.started
 
 
 def this_process() -> Process:
     """Describe the one that asks."""
     number = os.getpid()
-    return Process(machine=_machine(), number=number, started=_started(number) or "")
+    return Process(machine=_machine(), number=number, started=started(number) or "")
 
 
 def _machine() -> str:
@@ -42,10 +46,16 @@ def _machine() -> str:
         return ""
 
 
-def _started(number: int) -> str | None:
-    try:
-        # The name, in parentheses, may hold anything; what follows it are the state and then numbers.
-        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "XZ" else fields[19]
+def started(number: int) -> str | None:
+    """When a process started, in the system's own words; None if it does not run."""
+    if _PROC.exists():
+        try:
+            # The name, in parentheses, may hold anything; what follows it are the state and then numbers.
+            state, *numbers = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return None if state in _ENDED else numbers[18]
+    asked = ["ps", "-o", "state=,lstart=", "-p", str(number)]
+    answer = subprocess.run(asked, capture_output=True, text=True, check=False).stdout  # noqa: S603  (numbers alone)
+    state, _, since = answer.strip().partition(" ")
+    return None if state[:1] in ("", *_ENDED) else since.strip()

@@ -80,5 +80,5 @@ class Gauge:
     def read(self, step: Progress) -> float:
         """Take in a step, and give the share that is done; a stage without a share leaves it as it was."""
         begin, span = self._spans.get(step.stage, (0.0, 0.0))
-        self.share = max(self.share, begin + span * step.share)
+        self.share = max(self.share, min(begin + span * step.share, 1.0))
         return self.share

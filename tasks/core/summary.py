@@ -47,7 +47,7 @@ def accuracy(record: RunRecord) -> str:
     settled = sum(component["settled"] for component in components)
     return (
         f"{settled:,} of {len(components):,} components settled to a residual of "
-        f"{record.settings['svd_tolerance']:g} in {record.svd['passes']:,} passes; the worst residual is {worst:.1e}."
+        f"{record.settings['svd_tolerance']:g} in {record.svd['passes']:,} passes; the worst residual is {worst:.1e}"
     )
 
 

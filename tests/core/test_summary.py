@@ -68,7 +68,7 @@ def test_a_summary_says_what_ran_how_right_it_is_and_what_was_left_out() -> None
     shown = rendered(page)
     for told in (
         "tahoebio/Tahoe-100M",
-        "30 of 30 components settled to a residual of 0.0005 in 7 passes; the worst residual is 1.0e-06.",
+        "30 of 30 components settled to a residual of 0.0005 in 7 passes; the worst residual is 1.0e-06",
         "2 BAD CELLS WERE SKIPPED",
         "All 30 components explain 30.00 % of the variance of all genes.",
         "And 5 more: run.json has them.",

@@ -1,21 +1,16 @@
 """What a person sees in Prefect's UI, in a real browser: the form, a run's summary and its pictures."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from flows.cluster_cells import cluster_cells
 from tasks.core.settings import Settings
 from tests.browser import Browser, browser
-from tests.flows.test_schedule import server, wait_for
-
-__all__ = ["server"]
-ROOT = Path(__file__).resolve().parents[2]
+from tests.prefect_server import ROOT, PrefectServer
 
 
 @pytest.fixture
@@ -26,37 +21,35 @@ def screenshots(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return folder
 
 
-def deploy(server: httpx.Client) -> str:
-    flow = server.post("flows/", json={"name": cluster_cells.name}).raise_for_status().json()
+def run_flow(server: PrefectServer, folder: Path, cells: int) -> dict[str, Any]:
+    words = ["flows/run.py", "--dataset", "synthetic", "--samples", str(cells), "--partition_cells", str(cells // 2)]
+    places = {"TAHOE_STORE": str(folder / "store"), "TAHOE_OUTPUT": str(folder / "results")}
+    environment = server.environment | places
+    subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, check=True, capture_output=True)
+    (run,) = server.ask("POST", "flow_runs/filter", {})
+    return dict(run)
+
+
+def deploy(server: PrefectServer) -> str:
+    flow = server.ask("POST", "flows/", {"name": cluster_cells.name})
     wanted = {
         "name": "sample",
         "flow_id": flow["id"],
         "parameter_openapi_schema": cluster_cells.parameters.model_dump(),
         "enforce_parameter_schema": True,
     }
-    # While the server starts its services, SQLite may be locked for a moment.
-    wait_for("deployment", lambda: server.post("deployments/", json=wanted).is_success)
-    return str(server.post("deployments/", json=wanted).raise_for_status().json()["id"])
-
-
-def run_flow(server: httpx.Client, folder: Path, cells: int) -> dict[str, Any]:
-    words = ["flows/run.py", "--dataset", "synthetic", "--samples", str(cells), "--partition_cells", str(cells // 2)]
-    places = {"TAHOE_STORE": str(folder / "store"), "TAHOE_OUTPUT": str(folder / "results")}
-    reach = {"PREFECT_API_URL": str(server.base_url).rstrip("/"), "PREFECT_HOME": str(folder)}
-    subprocess.run([sys.executable, *words], cwd=ROOT, env=os.environ | places | reach, check=True, capture_output=True)
-    (run,) = server.post("flow_runs/filter", json={}).raise_for_status().json()
-    return dict(run)
+    return str(server.ask("POST", "deployments/", wanted)["id"])
 
 
 def test_a_person_finds_the_form_the_summary_and_the_pictures(
-    server: httpx.Client, tmp_path: Path, screenshots: Path, pytestconfig: pytest.Config
+    tmp_path: Path, screenshots: Path, pytestconfig: pytest.Config
 ) -> None:
     cells = int(pytestconfig.getoption("--screenshot_cells"))
-    deployment, run = deploy(server), run_flow(server, tmp_path, cells)
-    found = server.post("artifacts/filter", json={}).raise_for_status().json()
-    artifacts = {artifact["key"]: artifact["id"] for artifact in found}
-    ui = str(server.base_url.join("/v2"))
-    with browser(tmp_path / "profile") as page:
+    server = PrefectServer(tmp_path)
+    with browser(tmp_path / "profile") as page, server.client, server.up():
+        deployment, run = deploy(server), run_flow(server, tmp_path, cells)
+        artifacts = {artifact["key"]: artifact["id"] for artifact in server.ask("POST", "artifacts/filter", {})}
+        ui = f"http://127.0.0.1:{server.port}/v2"
         see_form(page, f"{ui}/deployments/deployment/{deployment}/run", screenshots)
         see_run(page, f"{ui}/runs/flow-run/{run['id']}", screenshots)
         see_summary(page, f"{ui}/artifacts/artifact/{artifacts['summary']}", screenshots)

@@ -1,0 +1,93 @@
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.deployments.conftest import Served
+from tests.prefect_server import ROOT, wait_for
+from tests.small_dataset import cell, gene_table, random_cells, table_of, write_dataset
+
+
+class Hook(HTTPServer):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Hook
+
+    def do_POST(self) -> None:
+        self.server.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the name is the base's)
+        pass
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    with Hook() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def automate(served: Served, url: str, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = served.environment | {"TAHOE_WEBHOOK_URL": url}
+    command = [sys.executable, "deployments/automations.py", *words]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_webhook_hears_of_a_failed_run_and_of_one_with_skipped_data(
+    served: Served, hook: Hook, places: dict[str, str], tmp_path: Path
+) -> None:
+    for _ in range(2):
+        made = automate(served, f"http://127.0.0.1:{hook.server_port}/secret")
+        assert made.returncode == 0, made.stderr
+    automations = served.ask("POST", "automations/filter", {})
+    assert sorted(automation["name"] for automation in automations) == made.stdout.splitlines()
+    assert "/secret" not in json.dumps(automations)
+
+    cells = [cell({9: 0.5}), *random_cells(59, 40)]
+    dataset = write_dataset(tmp_path / "dataset", [table_of(cells)], gene_table(40))
+    small = {"dataset": str(dataset), "samples": 60, "clusters": 2, "output": places["output"]}
+    failed = served.click_run("on-demand", **small, store=places["store"], pca_dim=500)
+    skipping = {"on_bad_data": "skip", "most_skipped": 0.5, "store": f"{places['store']}-2"}
+    skipped = served.click_run("full-weekly", **small, **skipping, pca_dim=5, keep_intermediates="all")
+    # What the form lets pass, the run refuses with the words of the command line.
+    assert "--pca_dim 500" in served.end_of(failed)["message"]
+    assert served.end_of(skipped)["name"] == "Skipped data"
+
+    wait_for("calls of the webhook", lambda: len(hook.told) >= 2)
+    told = {call["state"]: call for call in hook.told}
+    assert set(told) == {"Failed", "Skipped data"}
+    assert "--pca_dim 500" in told["Failed"]["text"]
+    assert failed in told["Failed"]["url"]
+
+
+def test_without_an_address_it_says_so(served: Served) -> None:
+    refused = automate(served, "hooks.example")
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "TAHOE_WEBHOOK_URL" in refused.stderr
+
+
+def test_the_server_takes_the_one_for_dead_runs(served: Served) -> None:
+    made = automate(served, "http://127.0.0.1:9/", "--crash_silent_runs")
+    assert (made.returncode, made.stdout.count("\n")) == (0, 3), made.stderr
+    (silent,) = served.ask(
+        "POST", "automations/filter", {"automations": {"name": {"any_": [made.stdout.splitlines()[2]]}}}
+    )
+    # Later tests run on SQLite.
+    served.ask("DELETE", f"automations/{silent['id']}")
+    assert silent["trigger"]["posture"] == "Proactive"

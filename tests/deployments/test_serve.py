@@ -1,0 +1,114 @@
+"""The deployments on a real server, asked for runs as the UI asks."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import polars as pl
+import pytest
+
+from flows.command_line import main
+from tasks.core.settings import Settings
+from tests.deployments.conftest import Served
+from tests.prefect_server import wait_for
+
+SMALL = {"samples": 400, "pca_dim": 5, "clusters": 3}
+# Many partitions, so that there is a middle.
+LONG = {"samples": 4000, "partition_cells": 200, "pca_dim": 5, "clusters": 3}
+
+
+def landed(places: dict[str, str]) -> int:
+    return len(list(Path(places["store"]).glob("streaming/*/manifest.json")))
+
+
+def costs(places: dict[str, str], kind: str) -> int:
+    record = json.loads((Path(places["output"]) / "run.json").read_text())
+    return sum(cost[kind] for cost in record["stages"])
+
+
+def test_schedules_create_runs(served: Served) -> None:
+    """Also guards the pins of fastapi and SQLAlchemy, newer ones of which broke schedules in silence."""
+    nightly, weekly = served.deployment("sample-nightly"), served.deployment("full-weekly")
+    assert [line["active"] for line in (*nightly["schedules"], *weekly["schedules"])] == [True, False]
+    wait_for("scheduled runs", lambda: len(served.runs("sample-nightly")) > 2)
+    for run in served.runs("sample-nightly"):
+        planned = datetime.fromisoformat(run["expected_start_time"]).astimezone(ZoneInfo("Europe/Zurich"))
+        assert (run["state"]["type"], planned.hour, planned.minute) == ("SCHEDULED", 3, 30)
+    assert not any(run["auto_scheduled"] for run in served.runs("full-weekly"))
+
+
+def test_the_form_has_every_setting_the_four_that_matter_first(served: Served) -> None:
+    deployment = served.deployment("on-demand")
+    form = deployment["parameter_openapi_schema"]["properties"]
+    names = sorted(form, key=lambda name: form[name]["position"])
+    assert names[:4] == ["dataset", "samples", "pca_dim", "clusters"]
+    assert names == list(Settings.model_fields)
+    assert all(form[name]["description"] and "default" in form[name] for name in names)
+    assert (form["pca_dim"]["minimum"], form["pca_dim"]["maximum"]) == (1, 1000)
+    assert form["on_bad_data"]["enum"] == ["fail", "skip"]
+    assert [choice["type"] for choice in form["samples"]["anyOf"]] == ["integer", "string"]
+    assert deployment["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+    assert deployment["global_concurrency_limit"]["limit"] == 1
+
+
+def test_the_form_refuses_a_value_out_of_bounds(served: Served) -> None:
+    body = {"parameters": {"pca_dim": 0}, "state": {"type": "SCHEDULED"}}
+    refused = served.client.post(f"deployments/{served.deployment('on-demand')['id']}/create_flow_run", json=body)
+    assert (refused.status_code, "0 is less than the minimum of 1" in refused.text) == (409, True)
+
+
+def test_a_click_with_the_defaults_gives_results(served: Served, places: dict[str, str]) -> None:
+    ended = served.end_of(served.click_run("on-demand", **places, samples=400))
+    assert ended["type"] == "COMPLETED", ended["message"]
+    table = pl.read_csv(Path(places["output"]) / "embeddings.csv")
+    assert (len(table), "pc50" in table.columns, table["cluster"].n_unique()) == (400, True, 10)
+
+
+def test_of_two_at_once_the_second_waits(served: Served, places: dict[str, str]) -> None:
+    runs = [served.click_run("on-demand", **places, **SMALL) for _ in range(2)]
+    assert [served.end_of(run)["type"] for run in runs] == ["COMPLETED"] * 2
+    made = [served.ask("GET", f"flow_runs/{run}") for run in runs]
+    spans = sorted((run["start_time"], run["end_time"]) for run in made)
+    assert spans[0][1] <= spans[1][0]
+    assert any(state["name"] == "AwaitingConcurrencySlot" for run in runs for state in served.states(run))
+
+
+def test_a_cancelled_run_is_taken_up(
+    served: Served, places: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = served.click_run("on-demand", **places, **LONG)
+    wait_for("partitions", lambda: landed(places) > 3)
+    served.ask("POST", f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    assert served.end_of(run)["type"] == "CANCELLED"
+    done = landed(places)
+    assert not Path(places["output"], "run.json").exists()
+    assert main(["store", "verify", "--store", places["store"]]) == 0
+    assert served.end_of(served.click_run("on-demand", **places, **LONG))["type"] == "COMPLETED"
+    assert costs(places, "cached") >= done
+    capsys.readouterr()
+
+
+def test_a_schedule_fires(served: Served, places: dict[str, str]) -> None:
+    deployment = served.deployment("on-demand")
+    line = {"schedule": {"interval": 15}, "active": True, "parameters": places | SMALL}
+    (made,) = served.ask("POST", f"deployments/{deployment['id']}/schedules", [line])
+
+    def fired() -> Any:
+        return [run for run in served.runs("on-demand") if run["auto_scheduled"] and run["start_time"]]
+
+    run = wait_for("run of the schedule", fired)[0]
+    served.ask("DELETE", f"deployments/{deployment['id']}/schedules/{made['id']}")
+    assert served.end_of(run["id"])["type"] == "COMPLETED"
+    assert Path(places["output"], "embeddings.csv").exists()
+
+
+def test_a_run_outlives_a_crash_of_the_server(served: Served, places: dict[str, str]) -> None:
+    run = served.click_run("on-demand", **places, **LONG)
+    wait_for("partitions", lambda: landed(places) > 3)
+    served.crash_and_start()
+    ended = served.end_of(run)
+    assert ended["type"] == "COMPLETED", ended["message"]
+    # Its place under the limit is free again.
+    assert served.end_of(served.click_run("on-demand", **places, **SMALL))["type"] == "COMPLETED"
