@@ -9,7 +9,7 @@ import polars as pl
 from tasks.core.series import SeriesRun, entries
 from tasks.core.store import Store
 
-HISTORY = "history.parquet"
+HISTORY, HISTORY_PICTURE = "history.parquet", "history.png"
 _SCHEMA: dict[str, Any] = {
     "number": pl.Int64,
     "ended": pl.Datetime("ms", "UTC"),
@@ -36,10 +36,15 @@ def history(runs: Iterable[SeriesRun]) -> pl.DataFrame:
 
 
 def write_history(store: Store, output: Store, series: str) -> None:
-    """Write `history.parquet`: a row a run of the series, the oldest first."""
-    data = io.BytesIO()
-    history(entries(store, series)).write_parquet(data)
+    """Write `history.parquet`, a row a run of the series, the oldest first, and a picture of it."""
+    from tasks.core import plots  # noqa: PLC0415  (only a run that gets here draws)
+
+    table, data = history(entries(store, series)), io.BytesIO()
+    table.write_parquet(data)
     output.put(HISTORY, data.getvalue())
+    numbers, cells, explained = (table[name].to_numpy() for name in ("number", "cells", "explained_variance"))
+    alike = table.select(pl.col("agreement", "overlap").cast(pl.Float64)).to_numpy()
+    output.put(HISTORY_PICTURE, plots.history(numbers, cells, explained, alike))
 
 
 def _row(entry: SeriesRun) -> dict[str, Any]:

@@ -89,6 +89,36 @@ def embedding(points_nk: NumberArray, labels_n: IntArray, sizes: Mapping[int, in
         return _png(figure)
 
 
+def history(runs_r: IntArray, cells_r: IntArray, explained_r: NumberArray, alike_r2: NumberArray) -> bytes:
+    """Draw how the runs of a series went.
+
+    Args:
+        runs_r: (r,) number of each run.
+        cells_r: (r,) its cells.
+        explained_r: (r,) share of the variance that its components explain.
+        alike_r2: (r, 2) agreement of its clusters with those of the run before, and overlap of its components with
+            those; NaN for a run that is compared with none.
+    """
+    with _figure(7.4, 3.2) as figure:
+        amounts, alike = figure.subplots(1, 2, gridspec_kw=_MARGINS | {"bottom": 0.24, "top": 0.91})
+        amounts.plot(runs_r, cells_r, marker=".", color=_TEN[0])
+        amounts.set_ylim(0, 1.1 * cells_r.max())
+        amounts.yaxis.set_major_formatter("{x:,.0f}")
+        amounts.set_title(f"{cells_r[-1]:,} cells; {100 * explained_r[-1]:.1f} % of the variance explained")
+        amounts.set_ylabel("cells")
+        for values, label, colour in zip(
+            alike_r2.T, ("clusters (adjusted Rand)", "components"), _TEN[1:3], strict=True
+        ):
+            alike.plot(runs_r, values, marker=".", color=colour, label=label)
+        alike.set_ylim(-0.03, 1.05)
+        alike.set_title("agreement with the run before")
+        alike.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18))
+        for axes in (amounts, alike):
+            axes.set_xlabel("run")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        return _png(figure)
+
+
 def _scatter(axes: Axes, points_n2: NumberArray, labels_n: IntArray, colours: Mapping[int, str]) -> None:
     shown = [colours.get(int(label), _OTHERS) for label in labels_n]
     axes.scatter(points_n2[:, 0], points_n2[:, 1], s=5, c=shown, linewidths=0)

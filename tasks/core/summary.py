@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
+from tasks.core.drift import Drift
+from tasks.core.history import HISTORY_PICTURE
 from tasks.core.pictures import EMBEDDING, SCREE
 from tasks.core.record import RECORD, ApplyRecord, Record, RunRecord
 
@@ -77,7 +79,7 @@ def _fitted(record: RunRecord, picture: Callable[[str], str]) -> list[str]:
         _variance(record.svd["components"]),
         f"## Clusters\n\n![cells by cluster]({picture(EMBEDDING)})",
         _clusters(record.clustering),
-        *_drift(record),
+        *_series(record, picture),
     ]
 
 
@@ -134,10 +136,14 @@ def _clusters(of: dict[str, Any]) -> str:
     return _table(["cluster", "cells", "share"], rows, right=2)
 
 
-def _drift(record: RunRecord) -> list[str]:
-    if record.series is None or record.series.drift is None:
+def _series(record: RunRecord, picture: Callable[[str], str]) -> list[str]:
+    if record.series is None:
         return []
-    drift = record.series.drift
+    shown = f"## Series\n\n![runs of the series]({picture(HISTORY_PICTURE)})"
+    return [shown] if record.series.drift is None else [shown, _drift(record.series.drift)]
+
+
+def _drift(drift: Drift) -> str:
     agreement = "-" if drift.agreement is None else f"{drift.agreement:.3f}"
     rows = [
         ("cells", f"{drift.cells[1]:,}", f"{drift.cells[0]:,}"),
@@ -151,7 +157,7 @@ def _drift(record: RunRecord) -> list[str]:
         ("new clusters", "", ", ".join(map(str, drift.new)) or "none"),
         ("vanished clusters", ", ".join(map(str, drift.vanished)) or "none", ""),
     ]
-    return ["## Since the run before\n\n" + _table(["what", "before", "now"], rows, right=2)]
+    return _table(["what", "the run before", "now"], rows, right=2)
 
 
 def _left_out(record: Record) -> list[str]:

@@ -44,3 +44,13 @@ def test_a_scree_plot_takes_components_past_the_rank_and_unsettled_ones() -> Non
     nothing = plots.scree(np.zeros(1), np.zeros(1), np.array([True]))
     assert len(mixed) < LARGEST
     assert pixels(mixed).shape == pixels(nothing).shape
+
+
+@pytest.mark.parametrize("runs", [1, 2, 60])
+def test_a_history_is_a_small_picture_whatever_is_not_known(runs: int) -> None:
+    numbers = np.arange(1, runs + 1)
+    alike = np.full((runs, 2), np.nan)
+    alike[1:] = 0.9
+    picture = plots.history(numbers, 1_000 * numbers, np.full(runs, 0.1), alike)
+    assert len(picture) < LARGEST
+    assert pixels(picture).std() > 10

@@ -1,6 +1,9 @@
 """The deployments on a real server, asked for runs as the UI asks."""
 
 import json
+import os
+import signal
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,9 @@ import polars as pl
 import pytest
 
 from flows.command_line import main
+from tasks.core.runs import marks
 from tasks.core.settings import Settings
+from tasks.core.store import Store
 from tests.deployments.conftest import Served
 from tests.prefect_server import wait_for
 
@@ -26,6 +31,21 @@ def landed(places: dict[str, str]) -> int:
 def costs(places: dict[str, str], kind: str) -> int:
     record = json.loads((Path(places["output"]) / "run.json").read_text())
     return sum(cost[kind] for cost in record["stages"])
+
+
+def why_it_ended(places: dict[str, str], run: str) -> str:
+    (mark,) = (mark for _, mark in marks(Store(places["store"])) if mark.flow_run == run)
+    return mark.why
+
+
+def process_of(run: str) -> int:
+    """The process that a run is in; its environment has the run's id."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):
+                if f"PREFECT__FLOW_RUN_ID={run}".encode() in (folder / "environ").read_bytes():
+                    return int(folder.name)
+    return pytest.fail("no process of the run")
 
 
 def test_schedules_create_runs(served: Served) -> None:
@@ -84,10 +104,19 @@ def test_a_cancelled_run_is_taken_up(
     assert served.end_of(run)["type"] == "CANCELLED"
     done = landed(places)
     assert not Path(places["output"], "run.json").exists()
+    assert why_it_ended(places, run)
     assert main(["store", "verify", "--store", places["store"]]) == 0
     assert served.end_of(served.click_run("on-demand", **places, **LONG))["type"] == "COMPLETED"
     assert costs(places, "cached") >= done
     capsys.readouterr()
+
+
+def test_a_killed_run_is_crashed_and_its_store_knows_why(served: Served, places: dict[str, str]) -> None:
+    run = served.click_run("on-demand", **places, **LONG)
+    wait_for("partitions", lambda: landed(places) > 3)
+    os.kill(process_of(run), signal.SIGKILL)
+    assert served.end_of(run)["type"] == "CRASHED"
+    wait_for("mark", lambda: why_it_ended(places, run).startswith("Crashed: "))
 
 
 def test_a_schedule_fires(served: Served, places: dict[str, str]) -> None:
