@@ -3,16 +3,16 @@
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
-import httpx
 import pytest
 
 from deployments.noted import Noted, note, noted
-from tests.prefect_server import ROOT, environment_without_prefect, running, wait_for
-from tests.s3_server import free_ports
+from tests.prefect_server import ROOT, PrefectServer, environment_without_prefect, running, wait_for
 
 
 def local(home: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -21,29 +21,36 @@ def local(home: Path, *words: str, **environment: str) -> subprocess.CompletedPr
     return subprocess.run(command, cwd=ROOT, env=where, capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_one_command_brings_all_up_and_one_ends_it(tmp_path: Path) -> None:
-    (port,) = free_ports(1)
-    words = ["-m", "deployments.local", "start", "--port", str(port)]
-    environment = environment_without_prefect() | {"PREFECT_HOME": str(tmp_path / "home")}
+def test_one_command_brings_all_up_and_one_ends_it(tmp_path: Path, places: dict[str, str]) -> None:
+    home = tmp_path / "home"
+    server = PrefectServer(home)
+    words = ["-m", "deployments.local", "start", "--port", str(server.port)]
     with (
-        running(words, environment, tmp_path / "log") as started,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
+        server.client,
+        running(words, environment_without_prefect() | {"PREFECT_HOME": str(home)}, tmp_path / "log") as started,
     ):
-        last = "/api/deployments/name/cluster-cells/full-weekly"
-        wait_for("deployments", lambda: client.get(last).is_success or started.poll() is not None)
-        assert f"The UI is at http://127.0.0.1:{port}." in (tmp_path / "log").read_text()
-        assert client.get("/ui-settings").json()["api_url"] == f"http://127.0.0.1:{port}/api"
-        assert "<html" in client.get("/", follow_redirects=True).text
-        again = local(tmp_path / "home", "start", "--port", str(port))
+        wait_for("deployments", lambda: "Serving on-demand, sample" in (tmp_path / "log").read_text())
+        assert f"The UI is at http://127.0.0.1:{server.port}." in (tmp_path / "log").read_text()
+        assert server.ask("GET", "../ui-settings")["api_url"] == f"http://127.0.0.1:{server.port}/api"
+        assert "<html" in server.client.get("..", follow_redirects=True).text
+        again = local(home, "start", "--port", str(server.port))
         assert (again.returncode, "it runs already" in again.stderr) == (1, True)
-        processes = noted(tmp_path / "home" / "served.json")
-        assert [process.is_alive() for process in processes] == [True] * 3
+        processes = noted(home / "served.json")
+        run = server.click_run("on-demand", **places, samples=30_000, partition_cells=200)
+        wait_for("run", lambda: server.ask("GET", f"flow_runs/{run}")["state"]["type"] == "RUNNING")
 
-        assert local(tmp_path / "home", "stop").stderr == "stopped\n"
+        assert local(home, "stop").stderr == "stopped\n"
         assert started.wait(5) == 0
     assert [process.is_alive() for process in processes] == [False] * 3
-    assert local(tmp_path / "home", "stop").stderr == "nothing to stop\n"
+    assert local(home, "stop").stderr == "nothing to stop\n"
     assert "Traceback" not in (tmp_path / "log").read_text()
+    with closing(sqlite3.connect(home / "prefect.db")) as database:
+        # What ran is cancelled, gives its place back, and no schedule goes on.
+        assert database.execute("SELECT state_name FROM flow_run WHERE auto_scheduled = 0").fetchall() == [
+            ("Cancelled",)
+        ]
+        assert database.execute("SELECT sum(active_slots) FROM concurrency_limit_v2").fetchone() == (0,)
+        assert database.execute("SELECT min(paused) FROM deployment").fetchone() == (1,)
 
 
 def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
