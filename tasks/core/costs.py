@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from tasks.core.memory import peak_memory, reset_peak_memory
+from tasks.core.memory import peak_memory, release_memory, reset_peak_memory
 from tasks.core.store import Reference
 
 
@@ -44,6 +44,8 @@ class Costs:
     @contextmanager
     def measure(self, stage: str) -> Iterator["Steps"]:
         """Measure one stage; the block counts its steps."""
+        # What a stage has freed must not add to the next one's.
+        release_memory()
         reset_peak_memory()
         steps, began = Steps(), perf_counter()
         yield steps

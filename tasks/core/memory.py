@@ -21,6 +21,16 @@ def use_one_heap() -> None:
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _HEAPS)
 
 
+def release_memory() -> None:
+    """Give back to the system what this process has freed but kept."""
+    import pyarrow as pa  # noqa: PLC0415  (a command that only complains should not wait for it)
+
+    pa.default_memory_pool().release_unused()
+    if sys.platform == "linux":
+        with suppress(AttributeError, OSError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def reset_peak_memory() -> None:
     """Begin a new high-water mark of this process's memory, where the system lets it."""
     # Elsewhere than on Linux the mark is that of the process so far.
