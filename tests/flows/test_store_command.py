@@ -65,6 +65,7 @@ def test_damage_is_found_told_and_made_again(
 def test_what_no_recent_run_used_is_pruned(run: Run, dataset: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     run(dataset=dataset, **SIZES | {"clusters": 3})
+    Files(str(store), 5).write("leases/of-a-run-that-was-killed.json", b"")
     age(store, 40)
     run(dataset=dataset, **SIZES, output=tmp_path / "again")
     assert main(["store", "prune", "--store", str(store), "--dry_run"]) == 0
@@ -74,6 +75,7 @@ def test_what_no_recent_run_used_is_pruned(run: Run, dataset: Path, tmp_path: Pa
         if path.stat().st_mtime < time.time() - DAY
     }
     assert main(["store", "prune", "--store", str(store)]) == 0
+    assert "leases" not in stages(store)
     again = run(dataset=dataset, **SIZES, output=tmp_path / "third")
     assert set(again.steps("made")) == {"plan", "export"}
     age(store, 40)
