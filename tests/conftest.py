@@ -25,8 +25,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def faults(request: pytest.FixtureRequest) -> int:
-    """How many faults of each kind to try: one, unless asked for more."""
-    return int(request.config.getoption("--faults"))
+    """How many faults of each kind to try: one, unless asked for more; of some kinds, no more than some."""
+    most = request.node.get_closest_marker("most_faults")
+    asked = int(request.config.getoption("--faults"))
+    return min(asked, most.args[0]) if most else asked
 
 
 @pytest.fixture(params=["mixology", "mixology-thin"])

@@ -88,6 +88,7 @@ def harm(store: Files, path: str, damage: str, rng: random.Random) -> None:
         store.write(path, harmed)
 
 
+@pytest.mark.most_faults(13)
 def test_a_damaged_object_is_made_again(job: Job, clean: dict[str, bytes], place: str, faults: int) -> None:
     store, rng = Files(f"{place}/store", patience=5), random.Random(0)
     for number in range(faults * len(STAGES)):

@@ -112,6 +112,7 @@ def run_on(hub: HubServer, folder: Path, environment: dict[str, str]) -> dict[st
     return results(str(folder / "output"))
 
 
+@pytest.mark.most_faults(10)
 def test_a_flaky_hub_gives_what_a_clean_one_gives(
     simulated: Path, clean: dict[str, bytes], tmp_path: Path, environment: dict[str, str], faults: int
 ) -> None:

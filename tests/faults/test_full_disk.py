@@ -47,6 +47,7 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.most_faults(5)
 @pytest.mark.parametrize("full", ["store", "output"])
 def test_a_disk_that_fills_up_is_told_and_outlived(
     namespaces: None, simulated: Path, tmp_path: Path, environment: dict[str, str], faults: int, full: str

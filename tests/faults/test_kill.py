@@ -79,6 +79,7 @@ def test_a_killed_run_goes_on(
                 assert first_pass.startswith(f"svd: pass {passes(before) + 1},")
 
 
+@pytest.mark.most_faults(10)
 def test_a_store_s_server_that_is_killed_and_comes_back_is_outlived(
     simulated: Path,
     tmp_path: Path,
