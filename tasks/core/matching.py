@@ -1,7 +1,6 @@
 """Which cluster of one run is which of another: centres matched in a common basis, one to one."""
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from tasks.core.block import Float64Array, FloatArray
 
@@ -24,6 +23,8 @@ def match(before_ck: Float64Array, now_dk: Float64Array) -> dict[int, int]:
     Returns:
         For centres of now that continue one of before, its index.
     """
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415  (what only complains should not wait for it)
+
     shifts_dc = _distances(now_dk, before_ck) / _gaps(before_ck)
     now, before = linear_sum_assignment(np.minimum(shifts_dc, 1.0) ** 2)
     return {int(d): int(c) for d, c in zip(now, before, strict=True) if shifts_dc[d, c] < 1.0}
