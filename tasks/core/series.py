@@ -109,11 +109,11 @@ def fitted(plan: Plan, cells: Sequence[Cells], order: GeneOrder, model: Model, c
 
 
 def conclude(settings: Settings, run: str, plan: Plan, learnt: Fitted, place: Continuation) -> SeriesRun:
-    """Leave an entry for a run that has ended, with its drift; an unchanged run is the one before once more."""
+    """Leave an entry for a run that has ended, with its drift; one that learnt the same is the one before once more."""
     store, before = store_of(settings), place.before
-    if before is not None and place.unchanged:
-        return before
     earlier = None if before is None else _whole(store, before.fitted)
+    if before is not None and earlier == learnt:
+        return before
     comparable = earlier is not None and earlier.vocabulary == learnt.vocabulary
     folder = f"{SERIES}/{settings.series}"
     entry = SeriesRun(
