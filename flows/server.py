@@ -17,7 +17,7 @@ import httpx
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, get_current_settings, temporary_settings
 
 from flows.child import end_with_parent
-from tasks.core.errors import TahoeFlowError
+from tasks.core.errors import TahoeFlowError, first_line
 
 _ANSWER_SECONDS = 5.0
 _START_SECONDS = 120.0
@@ -105,7 +105,8 @@ def chosen() -> Iterator[Server]:
     """Give the server that is configured, or one that ends with the block; it may still be starting."""
     url = get_current_settings().api.url
     if url is not None:
-        yield Server(url, None)
+        with _failures_told(url):
+            yield Server(url, None)
         return
     port = _free_port()
     url = f"http://127.0.0.1:{port}/api"
@@ -120,10 +121,21 @@ def chosen() -> Iterator[Server]:
         preexec_fn=end_with_parent,  # noqa: PLW1509  (no other thread runs yet)
     ) as process:
         try:
-            with temporary_settings({PREFECT_API_URL: url, PREFECT_LOGGING_TO_API_ENABLED: False}):
+            with temporary_settings({PREFECT_API_URL: url, PREFECT_LOGGING_TO_API_ENABLED: False}), _failures_told(url):
                 yield Server(url, process)
         finally:
             process.terminate()
+
+
+@contextmanager
+def _failures_told(url: str) -> Iterator[None]:
+    # A server on SQLite refuses to begin a run while it is busy with others. Prefect tries again for a minute.
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise ServerError(
+            f"the Prefect server at {url} failed: {first_line(error)}; what was done is kept: run again"
+        ) from error
 
 
 def _free_port() -> int:

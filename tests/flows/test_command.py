@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from prefect.settings import get_current_settings
 
+from flows import server
 from tasks.core.synthetic import write_dataset
 from tests.conftest import real_cells
 from tests.hub_server import HubServer
@@ -58,6 +60,12 @@ def test_a_server_that_is_configured_and_dead_gives_one_line(tmp_path: Path) -> 
     assert ran.stderr.splitlines()[-1].startswith("error: the Prefect server at http://127.0.0.1:9/api does not answer")
     assert "Traceback" not in ran.stderr
     assert not (tmp_path / "embeddings.csv").exists()
+
+
+def test_a_server_that_fails_later_is_told_in_one_line(server_url: str) -> None:
+    message = f"the Prefect server at {server_url} failed: busy; what was done is kept: run again"
+    with pytest.raises(server.ServerError, match=f"^{re.escape(message)}$"), server.chosen():
+        raise httpx.ReadError("busy\nand more")
 
 
 def test_help_describes_every_setting(tmp_path: Path) -> None:
