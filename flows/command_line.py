@@ -19,7 +19,7 @@ from pydantic_settings import (
 
 from flows import console, store_command
 from tasks.core.errors import SettingsError, TahoeFlowError, first_line
-from tasks.core.memory import use_one_heap
+from tasks.core.memory import importing, use_one_heap
 from tasks.core.record import Record
 from tasks.core.settings import ApplySettings, RunSettings, Settings, explain
 
@@ -150,11 +150,13 @@ def _run(flow: str, settings: RunSettings, *, debug: bool) -> Any:
     for name, value in ({} if debug else _QUIET).items():
         os.environ.setdefault(name, value)
     # Prefect takes seconds to import: not before the settings have been found good, and the rest while a server starts.
-    from flows import server  # noqa: PLC0415
+    with importing():
+        from flows import server  # noqa: PLC0415
 
     with server.chosen() as chosen:
         console.tell(str(chosen))
-        run = getattr(import_module(f"flows.{flow}"), flow)
+        with importing():
+            run = getattr(import_module(f"flows.{flow}"), flow)
         chosen.check()
         with console.progress():
             return run(**settings.model_dump())
