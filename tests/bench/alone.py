@@ -5,7 +5,6 @@
 Writes what it took, and where it is an SVD the singular values, to the file ANSWER as JSON.
 """
 
-import ctypes
 import gc
 import json
 import os
@@ -29,7 +28,7 @@ from tasks.core.cells import read_cells
 from tasks.core.counts import build_counts
 from tasks.core.fit_svd import fit_svd
 from tasks.core.fold import one_blas_thread
-from tasks.core.memory import peak_memory, reset_peak_memory, use_one_heap
+from tasks.core.memory import peak_memory, release_memory, reset_peak_memory, use_one_heap
 from tasks.core.plan import column_of_token, make_plan
 from tasks.core.settings import Settings
 from tasks.core.source import stream_partition
@@ -58,7 +57,7 @@ def main(what: str, dataset: str, cells: str, store: str, answer: str) -> None:
 def timed(measured: dict[str, Any]) -> Iterator[None]:
     # What making the input took and gave back is no part of it.
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
+    release_memory()
     reset_peak_memory()
     began, cpu = time.perf_counter(), time.process_time()
     yield
