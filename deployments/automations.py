@@ -29,7 +29,7 @@ from flows import console  # noqa: E402
 from flows.cluster_cells import cluster_cells  # noqa: E402
 from flows.endings import DRIFTED, SKIPPED_DATA  # noqa: E402
 from flows.server import configured  # noqa: E402
-from tasks.core.errors import SettingsError, TahoeFlowError  # noqa: E402
+from tasks.core.base.errors import SettingsError, TahoeFlowError  # noqa: E402
 
 _WEBHOOK = "cluster-cells"
 _RUNS = {"prefect.resource.id": "prefect.flow-run.*"}

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from tasks.core.errors import SettingsError, first_line
-from tasks.core.settings import Settings, explain
+from tasks.core.base.errors import SettingsError, first_line
+from tasks.core.base.settings import Settings, explain
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "deployments" / "prefect.yaml"

@@ -24,7 +24,7 @@ from deployments.definitions import ROOT
 from deployments.noted import note, noted
 from flows import console
 from flows.child import end_with_parent
-from tasks.core.errors import SettingsError, TahoeFlowError
+from tasks.core.base.errors import SettingsError, TahoeFlowError
 
 _START_SECONDS = 120.0
 # A run in progress is cancelled, which leaves its store as a crash would: the next run goes on from there.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tasks.core.process import started
+from tasks.core.base.process import started
 
 
 @dataclass(frozen=True)

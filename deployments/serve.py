@@ -13,7 +13,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from deployments.definitions import FILE, ROOT, Definition, read  # noqa: E402  (the path must be set first)
 from flows import console  # noqa: E402
-from tasks.core.errors import SettingsError, TahoeFlowError  # noqa: E402
+from tasks.core.base.errors import SettingsError, TahoeFlowError  # noqa: E402
 
 
 def main(arguments: list[str]) -> int:

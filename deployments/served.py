@@ -12,7 +12,7 @@ from prefect.schedules import Cron
 
 from deployments.definitions import Definition
 from flows import console
-from tasks.core.errors import SettingsError, first_line
+from tasks.core.base.errors import SettingsError, first_line
 
 
 def serve(definitions: Sequence[Definition]) -> None:

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
-from tasks.core.errors import StoreError, first_line
-from tasks.core.record import Record
-from tasks.core.store import Store
-from tasks.core.summary import summary, what_to_know
+from tasks.core.base.errors import StoreError, first_line
+from tasks.core.results.record import Record
+from tasks.core.results.summary import summary, what_to_know
+from tasks.core.storage.store import Store
 
 
 @contextmanager

@@ -10,11 +10,11 @@ from flows.credentials import lent
 from flows.endings import told
 from flows.progress import told_to_prefect
 from flows.stages import Stages, stages
-from tasks.core.costs import Costs
-from tasks.core.housekeeping import keep_only
-from tasks.core.record import Record, write_record
-from tasks.core.settings import RunSettings
-from tasks.core.store import output_of, store_of
+from tasks.core.base.settings import RunSettings
+from tasks.core.results.costs import Costs
+from tasks.core.results.housekeeping import keep_only
+from tasks.core.results.record import Record, write_record
+from tasks.core.storage.store import output_of, store_of
 
 S = TypeVar("S", bound=RunSettings)
 F = TypeVar("F")

@@ -10,10 +10,10 @@ from flows.parameters import takes_settings
 from flows.run_name import run_name
 from flows.stages import Stages
 from tasks.clustering import cluster
-from tasks.core.plan import check_sizes
-from tasks.core.record import Findings, RunRecord, make_record
-from tasks.core.series import ALONE, fitted
-from tasks.core.settings import Settings
+from tasks.core.base.settings import Settings
+from tasks.core.dataset.plan import check_sizes
+from tasks.core.model.series import ALONE, fitted
+from tasks.core.results.record import Findings, RunRecord, make_record
 from tasks.export import export
 from tasks.planning import plan_partitions
 from tasks.series import conclude, continue_series

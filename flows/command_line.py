@@ -18,10 +18,10 @@ from pydantic_settings import (
 )
 
 from flows import console, store_command
-from tasks.core.errors import SettingsError, TahoeFlowError, first_line
-from tasks.core.memory import importing, use_one_heap
-from tasks.core.record import Record
-from tasks.core.settings import ApplySettings, RunSettings, Settings, explain
+from tasks.core.base.errors import SettingsError, TahoeFlowError, first_line
+from tasks.core.base.memory import importing, use_one_heap
+from tasks.core.base.settings import ApplySettings, RunSettings, Settings, explain
+from tasks.core.results.record import Record
 
 S = TypeVar("S", bound=RunSettings)
 

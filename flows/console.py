@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from tasks.core.progress import Progress, heard_by
-from tasks.core.record import RECORD, ApplyRecord, Record, RunRecord
-from tasks.core.settings import RunSettings
-from tasks.core.store import output_of
-from tasks.core.summary import what_to_know
+from tasks.core.base.progress import Progress, heard_by
+from tasks.core.base.settings import RunSettings
+from tasks.core.results.record import RECORD, ApplyRecord, Record, RunRecord
+from tasks.core.results.summary import what_to_know
+from tasks.core.storage.store import output_of
 
 _FIRST_COMPONENTS = _LARGEST_CLUSTERS = 5
 _results = Console(soft_wrap=True, highlight=False, markup=False)

@@ -11,8 +11,8 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
 from flows.server import ServerError
-from tasks.core.errors import SettingsError, first_line
-from tasks.core.keyring import KEY_NAMES, NAMES, keyring
+from tasks.core.base.errors import SettingsError, first_line
+from tasks.core.storage.keyring import KEY_NAMES, NAMES, keyring
 
 _SECRET = "secret"  # noqa: S105  (a type of block)
 # Fields of prefect-aws's AwsCredentials, and of blocks made like it.

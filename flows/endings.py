@@ -9,10 +9,10 @@ from prefect.states import Completed
 
 from flows.artifacts import not_vital
 from flows.credentials import lent
-from tasks.core.record import Record, RunRecord
-from tasks.core.runs import end_mark
-from tasks.core.settings import RunSettings
-from tasks.core.store import store_of
+from tasks.core.base.settings import RunSettings
+from tasks.core.results.record import Record, RunRecord
+from tasks.core.storage.runs import end_mark
+from tasks.core.storage.store import store_of
 
 R = TypeVar("R", bound=Record)
 

@@ -1,10 +1,10 @@
 """What every flow begins with: from the plan to the normalized cells."""
 
 from flows.stages import Stages
-from tasks.core.landing import check_skipped
-from tasks.core.record import Matrix
-from tasks.core.references import GeneOrder, Plan
-from tasks.core.settings import RunSettings
+from tasks.core.base.settings import RunSettings
+from tasks.core.dataset.landing import check_skipped
+from tasks.core.references.cells import GeneOrder, Plan
+from tasks.core.results.record import Matrix
 from tasks.matrix import build_counts, order_genes
 from tasks.normalization import normalize
 from tasks.streaming import stream_cells

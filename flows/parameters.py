@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic.fields import FieldInfo
 
-from tasks.core.settings import RunSettings
+from tasks.core.base.settings import RunSettings
 
 S = TypeVar("S", bound=RunSettings)
 R = TypeVar("R")

@@ -10,7 +10,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from flows.artifacts import not_vital
-from tasks.core.progress import Gauge, Progress, heard_by
+from tasks.core.base.progress import Gauge, Progress, heard_by
 
 # Each update takes the server some hundredths of a second.
 _SECONDS_BETWEEN = 2.0

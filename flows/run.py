@@ -7,7 +7,7 @@ from pathlib import Path
 # pass for a top-level module.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from tasks.core.memory import importing  # noqa: E402  (the path must be set first)
+from tasks.core.base.memory import importing  # noqa: E402  (the path must be set first)
 
 with importing():
     from flows.command_line import main

@@ -2,7 +2,7 @@
 
 from prefect.runtime import flow_run
 
-from tasks.core.settings import ALL, Settings
+from tasks.core.base.settings import ALL, Settings
 
 
 def run_name() -> str:

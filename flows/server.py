@@ -17,7 +17,7 @@ import httpx
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, get_current_settings, temporary_settings
 
 from flows.child import end_with_parent
-from tasks.core.errors import TahoeFlowError, first_line
+from tasks.core.base.errors import TahoeFlowError, first_line
 
 _ANSWER_SECONDS = 5.0
 _START_SECONDS = 120.0

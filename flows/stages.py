@@ -9,15 +9,15 @@ from prefect import get_run_logger, unmapped
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from tasks.core.costs import Costs, Steps
-from tasks.core.deadline import deadline
-from tasks.core.errors import CorruptObjectError, StoreError, first_line
-from tasks.core.fold import one_blas_thread
-from tasks.core.memory import use_one_heap
-from tasks.core.progress import Progress, report
-from tasks.core.runs import RunMarker
-from tasks.core.settings import RunSettings
-from tasks.core.store import store_of
+from tasks.core.base.deadline import deadline
+from tasks.core.base.errors import CorruptObjectError, StoreError, first_line
+from tasks.core.base.memory import use_one_heap
+from tasks.core.base.progress import Progress, report
+from tasks.core.base.settings import RunSettings
+from tasks.core.numerics.fold import one_blas_thread
+from tasks.core.results.costs import Costs, Steps
+from tasks.core.storage.runs import RunMarker
+from tasks.core.storage.store import store_of
 from tasks.stage import CACHED, with_retries
 
 R = TypeVar("R")

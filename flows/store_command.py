@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from rich.table import Table
 
 from flows import console
-from tasks.core import housekeeping
-from tasks.core.housekeeping import Contents
-from tasks.core.settings import Settings
-from tasks.core.store import Store
+from tasks.core.base.settings import Settings
+from tasks.core.results import housekeeping
+from tasks.core.results.housekeeping import Contents
+from tasks.core.storage.store import Store
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 

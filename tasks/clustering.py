@@ -2,10 +2,10 @@
 
 from prefect.client.schemas.objects import State
 
-from tasks.core import fit_kmeans, label
-from tasks.core.model_references import Clustering, Clusters, Embedding, Fitted, Labels, Model
-from tasks.core.settings import RunSettings, Settings
-from tasks.core.store import store_of
+from tasks.core.base.settings import RunSettings, Settings
+from tasks.core.model import fit_kmeans, label
+from tasks.core.references.model import Clustering, Clusters, Embedding, Fitted, Labels, Model
+from tasks.core.storage.store import store_of
 from tasks.stage import as_state, stage
 
 

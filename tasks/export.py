@@ -1,10 +1,10 @@
 """Stage: write the results."""
 
-from tasks.core import results
-from tasks.core.model_references import Clustering, Embedding, Labels, Model, Output
-from tasks.core.references import Cells, Vocabulary
-from tasks.core.settings import RunSettings, Settings
-from tasks.core.store import output_of, store_of
+from tasks.core.base.settings import RunSettings, Settings
+from tasks.core.references.cells import Cells, Vocabulary
+from tasks.core.references.model import Clustering, Embedding, Labels, Model, Output
+from tasks.core.results import results
+from tasks.core.storage.store import output_of, store_of
 from tasks.stage import stage
 
 

@@ -2,10 +2,10 @@
 
 from prefect.client.schemas.objects import State
 
-from tasks.core import partition_steps
-from tasks.core.references import Counts, GeneOrder, Normalized
-from tasks.core.settings import RunSettings
-from tasks.core.store import store_of
+from tasks.core.base.settings import RunSettings
+from tasks.core.dataset import partition_steps
+from tasks.core.references.cells import Counts, GeneOrder, Normalized
+from tasks.core.storage.store import store_of
 from tasks.stage import as_state, stage
 
 

@@ -2,9 +2,9 @@
 
 from prefect import get_run_logger
 
-from tasks.core.plan import make_plan
-from tasks.core.references import Plan
-from tasks.core.settings import RunSettings
+from tasks.core.base.settings import RunSettings
+from tasks.core.dataset.plan import make_plan
+from tasks.core.references.cells import Plan
 from tasks.stage import networked
 
 

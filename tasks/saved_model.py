@@ -2,11 +2,11 @@
 
 from prefect.client.schemas.objects import State
 
-from tasks.core import saved_model
-from tasks.core.model_references import Clusters, Components, SavedModel
-from tasks.core.references import Vocabulary
-from tasks.core.settings import ApplySettings
-from tasks.core.store import store_of
+from tasks.core.base.settings import ApplySettings
+from tasks.core.references.cells import Vocabulary
+from tasks.core.references.model import Clusters, Components, SavedModel
+from tasks.core.results import saved_model
+from tasks.core.storage.store import store_of
 from tasks.stage import as_state, stage
 
 

@@ -2,13 +2,13 @@
 
 from prefect import get_run_logger
 
-from tasks.core import series as core
-from tasks.core.history import write_history
-from tasks.core.model_references import Fitted
-from tasks.core.references import Plan
-from tasks.core.series import Continuation, SeriesRun
-from tasks.core.settings import Settings
-from tasks.core.store import output_of, store_of
+from tasks.core.base.settings import Settings
+from tasks.core.model import series as core
+from tasks.core.model.series import Continuation, SeriesRun
+from tasks.core.references.cells import Plan
+from tasks.core.references.model import Fitted
+from tasks.core.results.history import write_history
+from tasks.core.storage.store import output_of, store_of
 from tasks.stage import stage
 
 

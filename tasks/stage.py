@@ -13,8 +13,8 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
-from tasks.core.errors import UnreachableError
-from tasks.core.store import Outcome, Reference
+from tasks.core.base.errors import UnreachableError
+from tasks.core.storage.store import Outcome, Reference
 
 P = ParamSpec("P")
 R = TypeVar("R")

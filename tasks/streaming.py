@@ -2,9 +2,9 @@
 
 from prefect.client.schemas.objects import State
 
-from tasks.core.landing import land_cells
-from tasks.core.references import Cells, Partition, Vocabulary
-from tasks.core.settings import RunSettings
+from tasks.core.base.settings import RunSettings
+from tasks.core.dataset.landing import land_cells
+from tasks.core.references.cells import Cells, Partition, Vocabulary
 from tasks.stage import as_state, networked
 
 

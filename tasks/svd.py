@@ -3,12 +3,12 @@
 from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 
-from tasks.core import fit_svd as core
-from tasks.core import partition_steps
-from tasks.core.model_references import Components, Embedding, Fitted, Model
-from tasks.core.references import GeneOrder, Normalized
-from tasks.core.settings import RunSettings, Settings
-from tasks.core.store import store_of
+from tasks.core.base.settings import RunSettings, Settings
+from tasks.core.dataset import partition_steps
+from tasks.core.model import fit_svd as core
+from tasks.core.references.cells import GeneOrder, Normalized
+from tasks.core.references.model import Components, Embedding, Fitted, Model
+from tasks.core.storage.store import store_of
 from tasks.stage import as_state, stage
 
 

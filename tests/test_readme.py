@@ -64,7 +64,7 @@ def test_python() -> None:
 
 
 def test_the_flags_in_the_table_are_those_of_the_command() -> None:
-    from tasks.core.settings import Settings  # noqa: PLC0415
+    from tasks.core.base.settings import Settings  # noqa: PLC0415
 
     rows = re.findall(r"^\| `--(\w+)` \| `?([^|`]*)`? \|", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert len(rows) == 8

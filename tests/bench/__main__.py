@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tasks.core.synthetic import write_dataset
+from tasks.core.dataset.synthetic import write_dataset
 from tests.bench.alone import CLUSTERS, COMPONENTS
 from tests.bench.commands import Commands, Figures
 from tests.bench.report import render

@@ -23,16 +23,16 @@ import numpy as np
 import scipy.sparse as sp
 from datasets import load_dataset
 
-from tasks.core.block import Block
-from tasks.core.cells import read_cells
-from tasks.core.counts import build_counts
-from tasks.core.fit_svd import fit_svd
-from tasks.core.fold import one_blas_thread
-from tasks.core.memory import peak_memory, release_memory, reset_peak_memory, use_one_heap
-from tasks.core.plan import column_of_token, make_plan
-from tasks.core.settings import Settings
-from tasks.core.source import stream_partition
-from tasks.core.store import Store
+from tasks.core.base.memory import peak_memory, release_memory, reset_peak_memory, use_one_heap
+from tasks.core.base.settings import Settings
+from tasks.core.dataset.cells import read_cells
+from tasks.core.dataset.plan import column_of_token, make_plan
+from tasks.core.dataset.source import stream_partition
+from tasks.core.model.fit_svd import fit_svd
+from tasks.core.numerics.block import Block
+from tasks.core.numerics.counts import build_counts
+from tasks.core.numerics.fold import one_blas_thread
+from tasks.core.storage.store import Store
 from tests.bench import core_steps, encodings
 from tests.exact import decompose, read_normalized
 

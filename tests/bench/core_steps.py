@@ -4,14 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.core import fit_kmeans, fit_svd, results
-from tasks.core.fold import Blocks
-from tasks.core.landing import land_cells
-from tasks.core.partition_steps import build_counts, embed, normalize, order_genes
-from tasks.core.plan import make_plan
-from tasks.core.references import Cells, Counts, GeneOrder, Normalized, Plan
-from tasks.core.settings import Settings
-from tasks.core.store import Outcome, Store
+from tasks.core.base.settings import Settings
+from tasks.core.dataset.landing import land_cells
+from tasks.core.dataset.partition_steps import build_counts, embed, normalize, order_genes
+from tasks.core.dataset.plan import make_plan
+from tasks.core.model import fit_kmeans, fit_svd
+from tasks.core.numerics.fold import Blocks
+from tasks.core.references.cells import Cells, Counts, GeneOrder, Normalized, Plan
+from tasks.core.results import results
+from tasks.core.storage.store import Outcome, Store
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core.block import Block, list_column
+from tasks.core.numerics.block import Block, list_column
 
 _ROUNDS = 5
 

@@ -6,8 +6,8 @@ import pytest
 
 from deployments.definitions import FILE, read
 from flows.command_line import FitCommand, read_settings
-from tasks.core.errors import SettingsError
-from tasks.core.settings import Settings
+from tasks.core.base.errors import SettingsError
+from tasks.core.base.settings import Settings
 from tests.prefect_server import ROOT
 
 FILES = [FILE, FILE.with_name("prefect-s3.yaml")]

@@ -13,9 +13,9 @@ import polars as pl
 import pytest
 
 from flows.command_line import main
-from tasks.core.runs import marks
-from tasks.core.settings import Settings
-from tasks.core.store import Store
+from tasks.core.base.settings import Settings
+from tasks.core.storage.runs import marks
+from tasks.core.storage.store import Store
 from tests.deployments.conftest import Served
 from tests.prefect_server import wait_for
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks.core.files import Files
-from tasks.core.store import MANIFEST
+from tasks.core.storage.files import Files
+from tasks.core.storage.store import MANIFEST
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = (

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from prefect.settings import get_current_settings
 
-from tasks.core.synthetic import write_dataset
+from tasks.core.dataset.synthetic import write_dataset
 from tests.faults import tally
 
 

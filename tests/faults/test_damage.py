@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from flows.command_line import main
-from tasks.core.files import Files
-from tasks.core.krylov_passes import KrylovPasses
-from tasks.core.store import MANIFEST
+from tasks.core.model.krylov_passes import KrylovPasses
+from tasks.core.storage.files import Files
+from tasks.core.storage.store import MANIFEST
 from tests.faults.commands import record, results
 from tests.faults.tally import fault
 from tests.s3_server import SECRET

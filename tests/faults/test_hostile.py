@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from flows.command_line import main
-from tasks.core.errors import SourceError, TahoeFlowError
-from tasks.core.landing import check_skipped, land_cells
-from tasks.core.plan import make_plan
-from tasks.core.settings import Settings, explain
+from tasks.core.base.errors import SourceError, TahoeFlowError
+from tasks.core.base.settings import Settings, explain
+from tasks.core.dataset.landing import check_skipped, land_cells
+from tasks.core.dataset.plan import make_plan
 from tests.faults.tally import fault
 from tests.small_dataset import cell, gene_table, random_cells, table_of, write_dataset
 

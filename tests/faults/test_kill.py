@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.housekeeping import verify
-from tasks.core.store import Store
+from tasks.core.results.housekeeping import verify
+from tasks.core.storage.store import Store
 from tests.faults.commands import Command, command, finished, passes, record, results
 from tests.faults.tally import fault
 from tests.s3_server import BUCKET, S3Server

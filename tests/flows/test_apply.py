@@ -8,8 +8,8 @@ import pytest
 
 from flows.apply_model import apply_model
 from flows.command_line import main
-from tasks.core.files import Files
-from tasks.core.settings import ApplySettings
+from tasks.core.base.settings import ApplySettings
+from tasks.core.storage.files import Files
 from tests.exact import read_normalized
 from tests.flows.conftest import Run
 from tests.small_dataset import cell, gene_table, random_cells, table_of, write_dataset, write_random_dataset

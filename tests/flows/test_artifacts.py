@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import Artifact
 from prefect.runtime import flow_run
 
 from flows.progress import told_to_prefect
-from tasks.core.progress import Progress, report
+from tasks.core.base.progress import Progress, report
 from tests.flows.conftest import Run
 from tests.small_dataset import write_random_dataset
 

@@ -7,8 +7,8 @@ import pytest
 from sklearn.decomposition import TruncatedSVD
 
 from flows.cluster_cells import cluster_cells
-from tasks.core.settings import Settings
-from tasks.core.synthetic import write_dataset
+from tasks.core.base.settings import Settings
+from tasks.core.dataset.synthetic import write_dataset
 from tests.conftest import real_cells
 from tests.exact import correlations, decompose, read_normalized, well_separated
 from tests.flows.conftest import Ran, Run

@@ -12,7 +12,7 @@ import pytest
 from prefect.settings import get_current_settings
 
 from flows import server
-from tasks.core.synthetic import write_dataset
+from tasks.core.dataset.synthetic import write_dataset
 from tests.conftest import real_cells
 from tests.hub_server import HubServer
 from tests.small_dataset import write_random_dataset

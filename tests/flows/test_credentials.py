@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from flows.command_line import main
 from flows.credentials import lent
-from tasks.core.files import Files
+from tasks.core.storage.files import Files
 from tests.s3_server import BUCKET, KEY, SECRET, S3Server
 
 KEYS = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}

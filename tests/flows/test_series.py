@@ -79,7 +79,7 @@ def test_nothing_new_gives_the_same_files_and_says_so(run: Run, tmp_path: Path) 
 def test_newer_code_is_a_run_of_its_own(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = grow(tmp_path / "dataset", 2)
     run(dataset=dataset, **SIZES)
-    monkeypatch.setattr("tasks.core.fit_kmeans.VERSION", 1_000)
+    monkeypatch.setattr("tasks.core.model.fit_kmeans.VERSION", 1_000)
     again = run(dataset=dataset, **SIZES)
     assert again.steps("made").keys() >= {"clustering"}
     assert again.record["series"]["number"] == 2

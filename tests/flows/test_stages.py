@@ -6,8 +6,8 @@ import numpy as np
 from prefect import flow
 
 from flows.stages import stages
-from tasks.core.memory import peak_memory, reset_peak_memory
-from tasks.core.settings import Settings
+from tasks.core.base.memory import peak_memory, reset_peak_memory
+from tasks.core.base.settings import Settings
 from tasks.stage import stage
 
 STEPS, BYTES = 300, 2**23

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from flows.command_line import main
-from tasks.core.files import Files
-from tasks.core.housekeeping import prunable
-from tasks.core.runs import RunMarker, marks
-from tasks.core.settings import Settings
-from tasks.core.store import Store
+from tasks.core.base.settings import Settings
+from tasks.core.results.housekeeping import prunable
+from tasks.core.storage.files import Files
+from tasks.core.storage.runs import RunMarker, marks
+from tasks.core.storage.store import Store
 from tests.flows.conftest import Run
 
 SIZES = {"samples": 60, "pca_dim": 5, "clusters": 2}

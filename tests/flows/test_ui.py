@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flows.cluster_cells import cluster_cells
-from tasks.core.settings import Settings
+from tasks.core.base.settings import Settings
 from tests.browser import Browser, browser
 from tests.prefect_server import ROOT, PrefectServer
 

@@ -1,0 +1,149 @@
+"""What changed between a run of a series and the one before it."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tasks.core.base.errors import CorruptObjectError
+from tasks.core.base.settings import Settings
+from tasks.core.numerics.block import Float64Array, IntArray, decode_matrix
+from tasks.core.numerics.matching import change_basis, relative_shifts
+from tasks.core.references.model import Clustering, Fitted
+from tasks.core.storage.store import ObjectRef, Reference, Store
+
+
+class Drift(Reference):
+    """Changes since the run before.
+
+    Attributes:
+        cells: of this run and of the one before.
+        shared_cells: cells in both, in partitions that neither the dataset nor the settings changed.
+        shards_added: shards of this run that the one before did not have, new or changed.
+        shards_gone: shards of the one before that this run does not have, or that changed.
+        explained_variance: summed ratios of the components, now and before.
+        angles: degrees between the two spaces of components, ascending (principal angles).
+        overlap: share of the variance along the components of before that those of now span.
+        agreement: adjusted Rand index of the clusters of the cells in both; None without such cells.
+        sizes: cells of each cluster by its name, now and before.
+        shifts: how far each centre moved, by name, as a share of the way to the nearest other one.
+        new: names of clusters that are new.
+        vanished: names of those that are no more.
+        exceeded: what is beyond a threshold of the settings, a sentence each.
+    """
+
+    cells: tuple[int, int]
+    shared_cells: int
+    shards_added: int
+    shards_gone: int
+    explained_variance: tuple[float, float]
+    angles: tuple[float, ...]
+    overlap: float
+    agreement: float | None
+    sizes: dict[int, tuple[int, int]]
+    shifts: dict[int, float]
+    new: tuple[int, ...]
+    vanished: tuple[int, ...]
+    exceeded: tuple[str, ...] = ()
+
+
+def compare(store: Store, before: Fitted, now: Fitted, settings: Settings) -> Drift:
+    """Measure what changed; reads both models, and the labels of the partitions that both have."""
+    v_gk, w_gl = (decode_matrix(store.get(run.model.components)) for run in (before, now))
+    centres, found = _by_name(store, before.clustering), _by_name(store, now.clustering)
+    moved = {name: change_basis(centre[None], v_gk, w_gl)[0] for name, centre in centres.items()}
+    table = _crosstab(store, before, now)
+    drift = Drift(
+        cells=(sum(now.clustering.sizes), sum(before.clustering.sizes)),
+        shared_cells=int(table.sum()),
+        shards_added=len(now.shards.items() - before.shards.items()),
+        shards_gone=len(before.shards.items() - now.shards.items()),
+        explained_variance=(sum(now.model.explained_variance_ratio), sum(before.model.explained_variance_ratio)),
+        angles=tuple(float(angle) for angle in principal_angles(v_gk, w_gl)),
+        overlap=_overlap(v_gk, w_gl, np.array(before.model.singular_values)),
+        agreement=adjusted_rand_index(table) if table.any() else None,
+        sizes=_sizes(now.clustering, before.clustering),
+        shifts=_shifts(moved, found),
+        new=tuple(sorted(found.keys() - moved.keys())),
+        vanished=tuple(sorted(moved.keys() - found.keys())),
+    )
+    return drift.model_copy(update={"exceeded": tuple(_exceeded(drift, settings))})
+
+
+def principal_angles(v_gk: Float64Array, w_gl: Float64Array) -> Float64Array:
+    """Degrees between two spaces, ascending; columns are orthonormal, or zeros, which span nothing."""
+    cosines = np.linalg.svd(_spanning(v_gk).T @ _spanning(w_gl), compute_uv=False)
+    return np.asarray(np.degrees(np.arccos(np.minimum(cosines, 1.0))))
+
+
+def adjusted_rand_index(table: IntArray) -> float:
+    """Compute the adjusted Rand index of two clusterings from their cross table (Hubert and Arabie 1985)."""
+    cells = int(table.sum())
+    together = _pairs(table)
+    rows, columns = _pairs(table.sum(axis=1)), _pairs(table.sum(axis=0))
+    expected = rows * columns / max(cells * (cells - 1) / 2, 1)
+    most = (rows + columns) / 2
+    return 1.0 if most == expected else float((together - expected) / (most - expected))
+
+
+def _pairs(counts: IntArray) -> float:
+    wide = counts.astype(np.float64)
+    return float((wide * (wide - 1) / 2).sum())
+
+
+def _spanning(v_gk: Float64Array) -> Float64Array:
+    wide = v_gk.astype(np.float64)
+    return wide[:, np.abs(wide).any(axis=0)]
+
+
+def _overlap(v_gk: Float64Array, w_gl: Float64Array, s_k: Float64Array) -> float:
+    kept = ((v_gk.T.astype(np.float64) @ w_gl.astype(np.float64)) ** 2).sum(axis=1)
+    return float((s_k**2 * np.minimum(kept, 1.0)).sum() / (s_k**2).sum())
+
+
+def _shifts(before: dict[int, Float64Array], now: dict[int, Float64Array]) -> dict[int, float]:
+    ended = np.stack([now.get(name, centre) for name, centre in before.items()])
+    shifts = relative_shifts(np.stack(list(before.values())), ended)
+    return {name: float(shift) for name, shift in zip(before, shifts, strict=True) if name in now}
+
+
+def _by_name(store: Store, clustering: Clustering) -> dict[int, Float64Array]:
+    centres = decode_matrix(store.get(clustering.centres))
+    return dict(zip(clustering.names, centres, strict=True))
+
+
+def _sizes(now: Clustering, before: Clustering) -> dict[int, tuple[int, int]]:
+    after, earlier = (dict(zip(run.names, run.sizes, strict=True)) for run in (now, before))
+    return {name: (after.get(name, 0), earlier.get(name, 0)) for name in sorted(after.keys() | earlier.keys())}
+
+
+def _crosstab(store: Store, before: Fitted, now: Fitted) -> IntArray:
+    """(clusters before, clusters now) cells of the partitions that both runs have."""
+    table = np.zeros((len(before.clustering.names), len(now.clustering.names)), np.int64)
+    for old, new in _shared(before, now):
+        try:
+            pair = [decode_matrix(store.get(ref))[:, 0] for ref in (old, new)]
+        except CorruptObjectError:
+            # The labels of before are a luxury: nothing is made again for them.
+            continue
+        np.add.at(table, tuple(pair), 1)
+    return table
+
+
+def _shared(before: Fitted, now: Fitted) -> Iterator[tuple[ObjectRef, ObjectRef]]:
+    labels = dict(zip(before.cells, before.clustering.labels, strict=True))
+    for key, label in zip(now.cells, now.clustering.labels, strict=True):
+        if key in labels:
+            yield labels[key], label
+
+
+def _exceeded(drift: Drift, settings: Settings) -> Iterator[str]:
+    if drift.agreement is not None and drift.agreement < settings.drift_agreement:
+        yield (
+            f"clusters agree with those of the run before by {drift.agreement:.3f} (adjusted Rand index), "
+            f"below --drift_agreement {settings.drift_agreement:g}"
+        )
+    if drift.overlap < settings.drift_overlap:
+        yield (
+            f"components span {drift.overlap:.3f} of the variance that those of the run before did, "
+            f"below --drift_overlap {settings.drift_overlap:g}"
+        )

@@ -1,0 +1,60 @@
+"""The cluster of each embedded cell: its nearest centre."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tasks.core.base.settings import RunSettings
+from tasks.core.numerics.block import Float64Array, IntArray, NumberArray, decode_matrix, encode_matrix, narrow
+from tasks.core.numerics.fold import Blocks
+from tasks.core.numerics.lloyd import assign, sum_up
+from tasks.core.references.model import Clusters, Embedding, Labels
+from tasks.core.storage.store import ObjectRef, Outcome, StageKey, Store
+
+VERSION = 1
+
+
+def label_cells(
+    store: Store, partitions: Sequence[Embedding], clusters: Clusters, settings: RunSettings
+) -> Outcome[Labels]:
+    """Give the cells of all partitions the nearest of centres that stay where they are."""
+    inputs = {"cells": [part.key for part in partitions], "clusters": clusters.key}
+    key = StageKey(stage="labels", version=VERSION, inputs=inputs)
+
+    def make() -> Labels:
+        blocks = embedded_blocks(store, partitions, settings.threads)
+        centres = decode_matrix(store.get(clusters.centres))
+        sums = sum_up(blocks, centres)
+        return Labels(
+            key=key.digest,
+            centres=clusters.centres,
+            names=clusters.names,
+            labels=put_labels(store, key, blocks, centres),
+            sizes=tuple(int(size) for size in sums.sizes),
+            inertia=sums.inertia,
+        )
+
+    return store.answer(key, Labels, make)
+
+
+def embedded_blocks(store: Store, partitions: Sequence[Embedding], workers: int) -> Blocks[NumberArray]:
+    """Give the embedded cells, (n, k), a block a partition."""
+    return Blocks(
+        sources=[part.table for part in partitions],
+        names=[store.locate(part.table.path) for part in partitions],
+        rows=[part.cells for part in partitions],
+        read=lambda ref: decode_matrix(store.get(ref)),
+        workers=workers,
+    )
+
+
+def put_labels(
+    store: Store, key: StageKey, blocks: Blocks[NumberArray], centres: Float64Array
+) -> tuple[ObjectRef, ...]:
+    """Leave the number of the nearest centre of each cell in the store, an object a block."""
+
+    def put(cells: NumberArray, index: int) -> ObjectRef:
+        labels: IntArray = narrow(assign(cells, centres)[0])
+        return store.put(f"{key.folder}/{index:05}.arrow", encode_matrix(labels[:, None]), len(labels))
+
+    return tuple(blocks.map(put, np.arange(len(blocks.sources))))

@@ -1,0 +1,149 @@
+"""The cells that the stages hand to each other: small immutable values that say where data lie, never the data."""
+
+from tasks.core.storage.store import ObjectRef, Reference
+
+
+class Vocabulary(Reference):
+    """Genes of a dataset: an object with `gene_symbol`, `ensembl_id` and `token_id`, a row a matrix column."""
+
+    key: str
+    genes: int
+    table: ObjectRef
+
+
+class Partition(Reference):
+    """Consecutive rows of one shard: the unit of work, retry and reuse.
+
+    Attributes:
+        dataset: Hugging Face id or folder.
+        revision: commit on the Hub; None for a folder.
+        shard: index of the shard, of `shards`.
+        shard_name: its path in the dataset, for messages.
+        fingerprint: changes when the shard does.
+        first_group: first row group that holds rows of the partition.
+        first_group_row: row of the shard at which that row group begins.
+        start: first row, in the shard.
+        stop: row after the last.
+    """
+
+    dataset: str
+    revision: str | None
+    columns: tuple[str, ...]
+    shard: int
+    shards: int
+    shard_name: str
+    fingerprint: str
+    first_group: int
+    first_group_row: int
+    start: int
+    stop: int
+
+    @property
+    def cells(self) -> int:
+        """Number of rows."""
+        return self.stop - self.start
+
+    @property
+    def origin(self) -> str:
+        """Shard and first row, as people are told of the partition."""
+        return f"{self.shard_name} from row {self.start:,}"
+
+
+class Skipped(Reference):
+    """Rows of a shard that were left out because they are bad.
+
+    Attributes:
+        row: the first, in the shard.
+        rows: how many; of a shard that cannot be opened, as many as others have.
+    """
+
+    shard: str
+    row: int
+    rows: int
+    reason: str
+
+
+class Plan(Reference):
+    """What a run will read.
+
+    Attributes:
+        revision: commit on the Hub, or a digest of the folder's shards.
+        columns: the cells' metadata columns.
+        left_out: columns that no table of cells can hold, with the reason.
+        exhausted: whether the dataset ended before as many cells as asked for.
+        skipped: shards that cannot be opened.
+    """
+
+    dataset: str
+    revision: str
+    vocabulary: Vocabulary
+    columns: tuple[str, ...]
+    left_out: dict[str, str]
+    partitions: tuple[Partition, ...]
+    cells: int
+    exhausted: bool
+    skipped: tuple[Skipped, ...] = ()
+
+
+class Cells(Reference):
+    """A partition as it was streamed: blocks of tokens and counts, the cells' metadata, and what was left out.
+
+    Attributes:
+        origin: where the cells come from, for people; here and in what is made of them.
+    """
+
+    key: str
+    origin: str
+    cells: int
+    nonzeros: int
+    metadata: ObjectRef
+    blocks: tuple[ObjectRef, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+
+class Counts(Reference):
+    """A partition's counts matrix, in blocks, and how many cells of it have no counts."""
+
+    key: str
+    origin: str
+    cells: int
+    nonzeros: int
+    empty_cells: int
+    repeated_pairs: int
+    blocks: tuple[ObjectRef, ...]
+
+
+class GeneOrder(Reference):
+    """Rank of each gene by popularity: the columns of the normalized matrix."""
+
+    key: str
+    genes: int
+    ranks: ObjectRef
+
+
+class Normalization(Reference):
+    """What makes normalized values of counts: two are comparable if all of it is the same.
+
+    Attributes:
+        target_sum: of each cell's counts.
+        log1p: whether the logarithm of one more was taken.
+        version: of the code.
+    """
+
+    target_sum: float
+    log1p: bool
+    version: int
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in self)
+
+
+class Normalized(Reference):
+    """A partition's normalized matrix, in blocks, and the moments of its genes."""
+
+    key: str
+    origin: str
+    cells: int
+    nonzeros: int
+    moments: ObjectRef
+    blocks: tuple[ObjectRef, ...]

@@ -1,0 +1,1 @@
+"""What people get: tables, pictures, the record of a run, and a model to apply."""

@@ -1,0 +1,77 @@
+"""What the stages of a run cost, measured as they pass."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from tasks.core.base.memory import peak_memory, release_memory, reset_peak_memory
+from tasks.core.storage.store import Reference
+
+
+class StageCost(Reference):
+    """What a stage of a run cost.
+
+    Attributes:
+        seconds: wall time from its first step to its last.
+        cells_per_second: the run's cells over that time.
+        peak_memory_bytes: most memory resident in this process during the stage.
+        made: steps done in this run.
+        cached: steps whose results an earlier run had left.
+    """
+
+    stage: str
+    seconds: float
+    cells_per_second: float
+    peak_memory_bytes: int
+    made: int
+    cached: int
+
+
+@dataclass
+class Costs:
+    """Measures the stages of a run as they pass."""
+
+    stages: list[StageCost] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    cells: int = 0
+
+    def restart(self, damage: str) -> None:
+        """Begin anew, because an object of the store was damaged."""
+        self.stages.clear()
+        self.damaged.append(damage)
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator["Steps"]:
+        """Measure one stage; the block counts its steps."""
+        # What a stage has freed must not add to the next one's.
+        release_memory()
+        reset_peak_memory()
+        steps, began = Steps(), perf_counter()
+        yield steps
+        seconds = perf_counter() - began
+        self.stages.append(
+            StageCost(
+                stage=stage,
+                seconds=round(seconds, 3),
+                cells_per_second=round(self.cells / seconds, 1),
+                peak_memory_bytes=peak_memory(),
+                made=steps.made,
+                cached=steps.cached,
+            )
+        )
+
+
+@dataclass
+class Steps:
+    """Steps of a stage so far."""
+
+    made: int = 0
+    cached: int = 0
+
+    def count(self, *, cached: bool) -> None:
+        """Count a step as done in this run or found from an earlier one."""
+        if cached:
+            self.cached += 1
+        else:
+            self.made += 1

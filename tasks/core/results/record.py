@@ -1,0 +1,197 @@
+"""The record of a run, `run.json`: what was asked for, what was read, what it cost and what came out."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from platform import python_version
+from typing import Any
+
+from tasks.core.base.settings import ApplySettings, RunSettings, Settings
+from tasks.core.model.drift import Drift
+from tasks.core.model.series import Continuation, SeriesRun
+from tasks.core.numerics.normalize import NORMALIZATION
+from tasks.core.references.cells import Cells, Counts, GeneOrder, Normalization, Normalized, Plan, Skipped
+from tasks.core.references.model import Clustering, Clusters, Components, Embedding, Labels, Model, Output, SavedModel
+from tasks.core.results.costs import Costs, StageCost
+from tasks.core.results.results import component_table
+from tasks.core.storage.store import Reference, Store
+
+RECORD = "run.json"
+# The packages whose code decides the numbers, and the one that runs the stages.
+_PACKAGES = ("numpy", "scipy", "scikit-learn", "pyarrow", "polars", "datasets", "prefect")
+
+
+class Record(Reference):
+    """What is known of a finished run, whatever it computed."""
+
+    settings: dict[str, Any]
+    dataset: dict[str, Any]
+    versions: dict[str, str]
+    normalization: Normalization
+    read: dict[str, int]
+    skipped: dict[str, str]
+    bad_data: tuple[Skipped, ...]
+    damaged: tuple[str, ...]
+    stages: tuple[StageCost, ...]
+    outputs: tuple[Output, ...]
+
+
+class SeriesRecord(Reference):
+    """The place of a run in its series.
+
+    Attributes:
+        number: of the run that left these results; of an unchanged run, of the one before.
+        note: what it began from.
+        unchanged: whether nothing had changed since the run before.
+        drift: what had changed; None for a run that is compared with none.
+    """
+
+    name: str
+    number: int
+    note: str
+    unchanged: bool
+    drift: Drift | None
+
+    @property
+    def exceeded(self) -> tuple[str, ...]:
+        """What is beyond a threshold, a sentence each."""
+        return () if self.drift is None else self.drift.exceeded
+
+
+class RunRecord(Record):
+    """All that is known of a finished run that fitted a model.
+
+    Attributes:
+        series: its place in a series of runs, and what changed since the run before; None for a run of none.
+    """
+
+    svd: dict[str, Any]
+    clustering: dict[str, Any]
+    series: SeriesRecord | None
+
+
+class ApplyRecord(Record):
+    """All that is known of a finished run that applied a model.
+
+    Attributes:
+        model: where it came from, and the digests of its files.
+        clusters: name, cells and inertia of the clusters.
+    """
+
+    model: dict[str, Any]
+    clusters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What the stages returned that lead to the normalized cells, a matrix in partitions."""
+
+    plan: Plan
+    cells: list[Cells]
+    counts: list[Counts]
+    order: GeneOrder
+    normalized: list[Normalized]
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the stages returned of a run that fitted a model."""
+
+    matrix: Matrix
+    model: Model
+    embeddings: list[Embedding]
+    clustering: Clustering
+    outputs: tuple[Output, ...]
+    place: Continuation
+    entry: SeriesRun | None
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What the stages returned of a run that applied a model."""
+
+    matrix: Matrix
+    model: SavedModel
+    components: Components
+    clusters: Clusters
+    embeddings: list[Embedding]
+    labels: Labels
+    outputs: tuple[Output, ...]
+
+
+def make_record(settings: Settings, found: Findings, costs: Costs) -> RunRecord:
+    """Put together what `run.json` says of a fit."""
+    return RunRecord(
+        **_describe_run(settings, found.matrix, costs),
+        svd=_describe_model(found.model),
+        clustering=found.clustering.model_dump(include={"names", "sizes", "inertia", "passes", "settled"}),
+        series=_describe_series(found),
+        outputs=found.outputs,
+    )
+
+
+def make_apply_record(settings: ApplySettings, found: Applied, costs: Costs) -> ApplyRecord:
+    """Put together what `run.json` says of a model that was applied."""
+    return ApplyRecord(
+        **_describe_run(settings, found.matrix, costs),
+        model=found.model.model_dump(mode="json"),
+        clusters=found.labels.model_dump(include={"names", "sizes", "inertia"}),
+        outputs=found.outputs,
+    )
+
+
+def write_record(output: Store, record: Record) -> None:
+    """Write `run.json`, after all other results."""
+    output.put(RECORD, record.model_dump_json(indent=2).encode())
+
+
+def _describe_run(settings: RunSettings, matrix: Matrix, costs: Costs) -> dict[str, Any]:
+    return {
+        "settings": settings.model_dump(mode="json"),
+        "dataset": _describe_dataset(settings, matrix),
+        "versions": {"python": python_version()} | {name: version(name) for name in _PACKAGES},
+        "normalization": NORMALIZATION,
+        "read": {
+            "cells": sum(part.cells for part in matrix.cells),
+            "skipped_cells": sum(bad.rows for bad in matrix.skipped),
+            "nonzeros": sum(part.nonzeros for part in matrix.counts),
+            "partitions": len(matrix.plan.partitions),
+            "genes": matrix.plan.vocabulary.genes,
+            "empty_cells": sum(part.empty_cells for part in matrix.counts),
+            "repeated_pairs_summed": sum(part.repeated_pairs for part in matrix.counts),
+        },
+        "skipped": {f"column {name}": reason for name, reason in matrix.plan.left_out.items()},
+        "bad_data": matrix.skipped,
+        "damaged": tuple(costs.damaged),
+        "stages": tuple(costs.stages),
+    }
+
+
+def _describe_dataset(settings: RunSettings, matrix: Matrix) -> dict[str, Any]:
+    return {
+        "name": settings.dataset,
+        "revision": matrix.plan.revision,
+        "simulated": settings.is_synthetic,
+        "cells_asked_for": settings.samples,
+        "cells_read": sum(part.cells for part in matrix.cells),
+        "ended_early": matrix.plan.exhausted,
+    }
+
+
+def _describe_series(found: Findings) -> SeriesRecord | None:
+    entry, place = found.entry, found.place
+    if entry is None:
+        return None
+    return SeriesRecord(
+        name=entry.series, number=entry.number, note=place.note, unchanged=place.unchanged, drift=entry.drift
+    )
+
+
+def _describe_model(model: Model) -> dict[str, Any]:
+    return {
+        "passes": model.passes,
+        "rank": model.rank,
+        "settled": all(model.settled),
+        "shortcomings": model.shortcomings,
+        "components": component_table(model).to_dicts(),
+    }

@@ -1,0 +1,179 @@
+"""The files that a run leaves: `embeddings.csv`, `pca_variance.csv`, the same and more as Parquet, and pictures."""
+
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.core.base.errors import StoreError, first_line
+from tasks.core.dataset.plan import ENSEMBL, SYMBOL
+from tasks.core.numerics.block import NumberArray, decode_matrix, decode_table
+from tasks.core.references.cells import Cells, Vocabulary
+from tasks.core.references.model import Embedding, Labels, Model, Output
+from tasks.core.results.pictures import CellSample, write_scree
+from tasks.core.storage.store import Store
+
+EMBEDDINGS_CSV, EMBEDDINGS_PARQUET = "embeddings.csv", "embeddings.parquet"
+VARIANCE_CSV = "pca_variance.csv"
+COMPONENTS_CSV, COMPONENTS_PARQUET = "components.csv", "components.parquet"
+CLUSTERS_CSV, CLUSTERS_PARQUET = "clusters.csv", "clusters.parquet"
+CLUSTER = "cluster"
+_FORMULA = r"^[=+\-@\t\r]"
+
+
+@dataclass(frozen=True)
+class LabelledCells:
+    """What the table of cells is made of; partitions in stream order."""
+
+    cells: Sequence[Cells]
+    embeddings: Sequence[Embedding]
+    clustering: Labels
+
+
+@dataclass(frozen=True)
+class Results(LabelledCells):
+    """What all tables are made of."""
+
+    vocabulary: Vocabulary
+    model: Model
+
+
+def export(store: Store, output: Store, results: Results) -> tuple[Output, ...]:
+    """Write the tables and pictures beside each other, all of them or none.
+
+    The tables are the model that `saved_model` reads.
+
+    Raises:
+        StoreError: the output cannot be written.
+    """
+    with _scratch(output) as folder:
+        sample = CellSample(sum(part.cells for part in results.cells), len(results.model.singular_values))
+        _write_embeddings(sample.of(cell_tables(store, results)), folder)
+        sample.write_embedding(results.model, results.clustering, folder)
+        write_scree(results.model, folder)
+        components = component_table(results.model)
+        components.select("pc", "explained_variance_ratio").write_csv(folder / VARIANCE_CSV)
+        components.write_csv(folder / COMPONENTS_CSV)
+        _write_components(store, results, folder)
+        _write_clusters(store, results.clustering, folder)
+        return _deliver(folder, output)
+
+
+def export_cells(store: Store, output: Store, results: LabelledCells) -> tuple[Output, ...]:
+    """Write the tables of cells alone, both of them or none.
+
+    Raises:
+        StoreError: the output cannot be written.
+    """
+    with _scratch(output) as folder:
+        _write_embeddings(cell_tables(store, results), folder)
+        return _deliver(folder, output)
+
+
+def component_names(number: int) -> list[str]:
+    """`pc1`, `pc2`, ..."""
+    return [f"pc{at}" for at in range(1, number + 1)]
+
+
+def component_table(model: Model) -> pl.DataFrame:
+    """Each component's singular value, how right it is, and the share of the variance of all genes it explains."""
+    names = component_names(len(model.singular_values))
+    return pl.DataFrame(
+        {
+            "pc": names,
+            "singular_value": model.singular_values,
+            "residual": model.residuals,
+            "settled": model.settled,
+            "within_rank": [at < model.rank for at in range(len(names))],
+            "explained_variance_ratio": model.explained_variance_ratio,
+        }
+    )
+
+
+def cell_tables(store: Store, results: LabelledCells) -> Iterator[pa.Table]:
+    """One table a partition: the cells' metadata, their embedding (float32) and the name of their cluster."""
+    names = np.asarray(results.clustering.names, np.int32)
+    for cells, embedding, labels in zip(results.cells, results.embeddings, results.clustering.labels, strict=True):
+        table = decode_table(store.get(cells.metadata))
+        table = _with_components(table, decode_matrix(store.get(embedding.table)))
+        labels_n = decode_matrix(store.get(labels))[:, 0]
+        yield table.append_column(CLUSTER, pa.array(names[labels_n]))
+
+
+def _write_embeddings(tables: Iterable[pa.Table], folder: Path) -> None:
+    writer = None
+    with (folder / EMBEDDINGS_CSV).open("wb") as csv:
+        for table in tables:
+            if writer is None:
+                writer = pq.ParquetWriter(folder / EMBEDDINGS_PARQUET, table.schema)
+                _harmless(pl.DataFrame(table.schema.empty_table())).write_csv(csv)
+            writer.write_table(table)
+            _harmless(pl.DataFrame(table)).write_csv(csv, include_header=False)
+    if writer is not None:
+        writer.close()
+
+
+def _harmless(table: pl.DataFrame) -> pl.DataFrame:
+    """Put an apostrophe before texts that a spreadsheet would run as a formula; numbers stay as they are."""
+    texts = pl.col(pl.String)
+    is_formula = texts.str.contains(_FORMULA) & texts.cast(pl.Float64, strict=False).is_null()
+    names = {name: f"'{name}" for name in table.columns if re.match(_FORMULA, name)}
+    return table.with_columns(pl.when(is_formula).then("'" + texts).otherwise(texts).name.keep()).rename(names)
+
+
+def _write_components(store: Store, results: Results, folder: Path) -> None:
+    genes = decode_table(store.get(results.vocabulary.table)).select([ENSEMBL, SYMBOL])
+    v_gk = decode_matrix(store.get(results.model.components))
+    pq.write_table(_with_components(genes, v_gk), folder / COMPONENTS_PARQUET)
+
+
+def _write_clusters(store: Store, clusters: Labels, folder: Path) -> None:
+    table = pa.table({CLUSTER: np.asarray(clusters.names, np.int32), "cells": np.asarray(clusters.sizes)})
+    table = _with_components(table, decode_matrix(store.get(clusters.centres)))
+    pq.write_table(table, folder / CLUSTERS_PARQUET)
+    pl.DataFrame(table).write_csv(folder / CLUSTERS_CSV)
+
+
+def _with_components(table: pa.Table, matrix: NumberArray) -> pa.Table:
+    for name, column in zip(component_names(matrix.shape[1]), matrix.T, strict=True):
+        table = table.append_column(name, pa.array(np.ascontiguousarray(column)))
+    return table
+
+
+def _deliver(folder: Path, output: Store) -> tuple[Output, ...]:
+    outputs = tuple(_describe(path) for path in sorted(folder.iterdir()))
+    for made in outputs:
+        output.files.move_in(folder / made.name, made.name)
+    return outputs
+
+
+def _describe(path: Path) -> Output:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Output(name=path.name, size=path.stat().st_size, sha256=digest)
+
+
+@contextmanager
+def _scratch(output: Store) -> Iterator[Path]:
+    # Beside the results where they are local, so that moving a file there is one rename.
+    beside = output.files.root if output.files.is_local else None
+    if beside is not None:
+        Path(beside).mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".results-", dir=beside))
+    try:
+        yield folder
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"cannot write to {output.url}: {error.strerror or first_line(error)}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

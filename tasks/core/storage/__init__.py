@@ -1,0 +1,1 @@
+"""Files and the store, on local disk and on S3."""

@@ -1,0 +1,212 @@
+"""Objects on a local disk or S3, found by what made them, checked when read.
+
+A stage's result lies in one folder, `<stage>/<key>/`: data objects, and `manifest.json`, written last, that holds
+the stage's result as JSON. The key is a digest of all that made the result, so the same work is found again.
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, is_dataclass
+from functools import lru_cache
+from typing import Any, Generic, Self, TypeVar
+
+import xxhash
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks.core.base.errors import CorruptObjectError
+from tasks.core.base.settings import RunSettings
+from tasks.core.storage.files import Files
+from tasks.core.storage.lease import Lease, one_at_a_time
+
+MANIFEST = "manifest.json"
+# Where damaged objects are put, for whoever wants to know what happened to them.
+QUARANTINE = "quarantine"
+PATIENCE = 60.0
+
+
+class Reference(BaseModel):
+    """A small, immutable, JSON-serialisable value that may cross a task boundary."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ObjectRef(Reference):
+    """One object in a store: its path below the root, its size and the xxh3-128 checksum of its bytes."""
+
+    path: str
+    size: int
+    checksum: str
+    rows: int
+
+
+class StageKey(Reference):
+    """What makes a stage's result: the stage, its code's version and all its inputs by value or by key."""
+
+    stage: str
+    version: int
+    inputs: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal digest, the same for the same inputs whatever their order."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    @property
+    def folder(self) -> str:
+        """The stage's folder below the root of a store."""
+        return f"{self.stage}/{self.digest}"
+
+
+R = TypeVar("R", bound=Reference)
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[R]):
+    """A stage's result, and whether an earlier run had left it."""
+
+    result: R
+    cached: bool
+
+
+class Store:
+    """Objects and stages' results below a URL.
+
+    Args:
+        url: a path, or a URL that fsspec knows, such as `s3://bucket/prefix`.
+        patience: seconds for which to go on trying where a server does not answer, or not well.
+
+    Raises:
+        StoreError: the URL's scheme is unknown.
+    """
+
+    def __init__(self, url: str, patience: float = PATIENCE) -> None:
+        self.url = url
+        self.files = Files(url, patience)
+
+    @classmethod
+    @lru_cache(maxsize=8)
+    def at(cls, url: str, patience: float = PATIENCE) -> Self:
+        """Give the store at a URL, one object a process."""
+        return cls(url, patience)
+
+    def locate(self, path: str) -> str:
+        """Full path of an object, for messages and for readers outside this class."""
+        return self.files.locate(path)
+
+    def put(self, path: str, data: bytes | memoryview, rows: int = 0) -> ObjectRef:
+        """Write an object whole or not at all, and return its reference."""
+        self.files.write(path, data)
+        return ObjectRef(path=path, size=len(data), checksum=_checksum(data), rows=rows)
+
+    def get(self, ref: ObjectRef) -> bytes:
+        """Read an object whole.
+
+        Raises:
+            CorruptObjectError: it is missing or not what its reference says; it is put aside, and the stage that made
+                it counts as not done.
+            StoreError: the store cannot be read.
+        """
+        data = self.files.read(ref.path)
+        if data is None:
+            self._forget(ref)
+            raise CorruptObjectError(f"{self.locate(ref.path)} is gone")
+        if len(data) != ref.size or _checksum(data) != ref.checksum:
+            self._forget(ref)
+            raise CorruptObjectError(
+                f"{self.locate(ref.path)} is damaged: {len(data):,} bytes with checksum {_checksum(data)}, "
+                f"written were {ref.size:,} with {ref.checksum}"
+            )
+        return data
+
+    def finish(self, key: StageKey, result: Reference) -> None:
+        """Write a stage's manifest, by which later runs find its result."""
+        text = json.dumps({"made_by": key.model_dump(mode="json"), "result": result.model_dump(mode="json")})
+        self.files.write(f"{key.folder}/{MANIFEST}", text.encode())
+
+    def find(self, key: StageKey, kind: type[R]) -> R | None:
+        """Give the result that an earlier run left for a key, or None if it, or any object of it, is not whole."""
+        text = self.files.read(f"{key.folder}/{MANIFEST}")
+        try:
+            result = kind.model_validate(json.loads(text or "")["result"])
+        except (KeyError, TypeError, ValueError, ValidationError):
+            return None
+        return result if all(self.files.size(ref.path) == ref.size for ref in objects_of(result)) else None
+
+    def answer(self, key: StageKey, kind: type[R], make: Callable[[], R]) -> "Outcome[R]":
+        """Give the result that another run left for a key, or make it and leave it for others.
+
+        Where another run is making it, its result is waited for, so `make` must not ask for an answer itself.
+        """
+        found = self.find(key, kind)
+        if found is not None:
+            return Outcome(found, cached=True)
+        with one_at_a_time(Lease(self.files, key.stage, key.digest), lambda: self.find(key, kind)) as found:
+            if found is not None:
+                return Outcome(found, cached=True)
+            result = make()
+            self.finish(key, result)
+            return Outcome(result, cached=False)
+
+    def remove(self, folder: str) -> None:
+        """Remove the folder of a stage's result, its manifest first so that it never counts as whole."""
+        self.files.remove(f"{folder}/{MANIFEST}")
+        self.files.remove_folder(folder)
+
+    def check_writable(self) -> None:
+        """Raise StoreError unless an object can be written here."""
+        probe = f".probe-{uuid.uuid4().hex}"
+        self.files.write(probe, b"")
+        self.files.remove(probe)
+
+    def _forget(self, ref: ObjectRef) -> None:
+        folder, _, name = ref.path.rpartition("/")
+        # Without its manifest the stage that made the object counts as not done.
+        self.files.remove(f"{folder}/{MANIFEST}")
+        self.files.set_aside(ref.path, f"{QUARANTINE}/{folder}/{uuid.uuid4().hex[:8]}-{name}")
+
+
+def store_of(settings: RunSettings) -> Store:
+    """Where a run keeps its intermediates."""
+    return Store.at(settings.store, settings.patience)
+
+
+def output_of(settings: RunSettings) -> Store:
+    """Where a run leaves its results."""
+    return Store.at(settings.output, settings.patience)
+
+
+def read_refs(manifest: bytes) -> Iterator[ObjectRef]:
+    """Every object reference in a manifest, of whatever stage."""
+    try:
+        values = [json.loads(manifest)]
+    except ValueError:
+        return
+    while values:
+        value = values.pop()
+        if isinstance(value, dict) and value.keys() == ObjectRef.model_fields.keys():
+            yield ObjectRef.model_validate(value)
+        elif isinstance(value, dict):
+            values += value.values()
+        elif isinstance(value, list):
+            values += value
+
+
+def objects_of(value: object) -> Iterator[ObjectRef]:
+    """Every object reference inside references, however deep."""
+    if isinstance(value, ObjectRef):
+        yield value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from objects_of(getattr(value, name))
+    elif is_dataclass(value):
+        yield from objects_of(list(vars(value).values()))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from objects_of(item)
+
+
+def _checksum(data: bytes | memoryview) -> str:
+    return xxhash.xxh3_128_hexdigest(data)

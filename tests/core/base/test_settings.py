@@ -1,0 +1,52 @@
+import pytest
+from pydantic import ValidationError
+
+from tasks.core.base.settings import Settings, explain
+
+
+def test_defaults_are_the_contract() -> None:
+    settings = Settings()
+    assert (settings.dataset, settings.samples, settings.pca_dim, settings.clusters) == (
+        "tahoebio/Tahoe-100M",
+        20_000,
+        50,
+        10,
+    )
+    assert (settings.store, settings.output, settings.seed, settings.revision) == (".store", ".", 42, None)
+
+
+def test_every_setting_is_described() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("samples", 0, "--samples 0: input should be greater than 0"),
+        ("samples", "many", "--samples many: input should be a valid integer"),
+        ("pca_dim", 0, "--pca_dim 0: input should be greater than or equal to 1"),
+        ("clusters", -1, "--clusters -1: input should be greater than or equal to 1"),
+        ("seed", -1, "--seed -1: input should be greater than or equal to 0"),
+        ("smples", 5, "there is no setting 'smples'"),
+        ("store", "s3://id:secret@bucket/x", "credentials do not belong in a URL"),
+    ],
+)
+def test_refusals_are_one_line_with_value_and_bound(setting: str, value: object, expected: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings.model_validate({setting: value})
+    line = explain(refused.value)
+    assert expected in line
+    assert "\n" not in line
+
+
+def test_a_refused_url_is_not_repeated() -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(store="s3://id:hunter2@bucket/x")
+    assert "hunter2" not in explain(refused.value)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(samples=0, clusters=0)
+    assert "--samples 0" in explain(refused.value)
+    assert "--clusters 0" in explain(refused.value)

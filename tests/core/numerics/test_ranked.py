@@ -1,0 +1,22 @@
+import numpy as np
+import scipy.sparse as sp
+
+from tasks.core.numerics.ranked import RankedMatrix, rank_by_popularity
+
+
+def test_popular_genes_come_first_and_ties_keep_their_order() -> None:
+    assert rank_by_popularity(np.array([1, 5, 0, 5])).tolist() == [2, 0, 3, 1]
+
+
+def test_a_matrix_in_memory_is_cut_and_its_columns_put_in_order() -> None:
+    matrix = np.random.default_rng(0).integers(0, 2, (4_500, 6)).astype(np.float64)
+    matrix[:, 3] = 0.0
+    matrix[10:, 1] = 0.0
+    ranked = RankedMatrix.of(sp.csr_array(matrix), workers=1)
+    assert list(ranked.blocks.rows) == [2_000, 2_000, 500]
+    together = sp.vstack([ranked.blocks.read(source) for source in ranked.blocks.sources]).toarray()
+    assert together.shape == (4_500, 5), "the last column is that of no cell"
+    seen = [0, 1, 2, 4, 5]
+    assert np.array_equal(together[:, ranked.ranks[seen]], matrix[:, seen])
+    assert ranked.ranks[[1, 3]].tolist() == [4, 5]
+    np.testing.assert_allclose(ranked.moments.variances[ranked.ranks], matrix.var(axis=0), atol=1e-12)
