@@ -27,7 +27,6 @@ test: $(INSTALLED)  ## every check
 	$(BIN)/pytest
 
 bench: $(INSTALLED)  ## this project against scikit-learn, scanpy and a plain script, on the same simulated cells
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m tests.bench --output bench.json
 
 faults: $(INSTALLED)  ## each fault many times, at seeded random moments and places
