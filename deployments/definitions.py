@@ -8,7 +8,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tasks.core.base.errors import SettingsError, first_line
-from tasks.core.base.settings import Settings, explain
+from tasks.core.base.refusals import explain
+from tasks.core.base.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "deployments" / "prefect.yaml"

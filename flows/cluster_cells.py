@@ -55,7 +55,7 @@ def _all_stages(run: Stages, settings: Settings) -> Findings:
     matrix = normalized_cells(run, plan, settings, start.order if start else None)
     model = run.one(fit_svd, matrix.normalized, matrix.order, settings, start)
     embeddings = run.each(embed, matrix.normalized, matrix.order, model, settings)
-    clustering = run.one(cluster, embeddings, model, settings, start)
+    clustering = run.one(cluster, embeddings, model, settings.cluster_numbers[0], settings, start)
     outputs = run.one(export, plan.vocabulary, matrix.cells, embeddings, model, clustering, settings)
     learnt = fitted(plan, matrix.cells, matrix.order, model, clustering)
     entry = run.one(conclude, run.mark.name, plan, learnt, place, settings) if settings.series else None

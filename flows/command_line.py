@@ -20,7 +20,8 @@ from pydantic_settings import (
 from flows import console, store_command
 from tasks.core.base.errors import SettingsError, TahoeFlowError, first_line
 from tasks.core.base.memory import importing, use_one_heap
-from tasks.core.base.settings import ApplySettings, RunSettings, Settings, explain
+from tasks.core.base.refusals import explain
+from tasks.core.base.settings import ApplySettings, RunSettings, Settings
 from tasks.core.results.record import Record
 
 S = TypeVar("S", bound=RunSettings)

@@ -11,4 +11,4 @@ def run_name() -> str:
     asked = Settings.model_construct(**flow_run.parameters)
     number = ALL if asked.samples == ALL else f"{asked.samples:,}"
     cells = "simulated cells" if asked.is_synthetic else f"cells of {asked.dataset.rstrip('/').rpartition('/')[-1]}"
-    return f"{number} {cells}, {asked.pca_dim:,} components, {asked.clusters:,} clusters"
+    return f"{number} {cells}, {asked.pca_dim:,} components, {asked.clusters} clusters"

@@ -11,10 +11,10 @@ from tasks.stage import as_state, stage
 
 @stage(name="clustering", task_run_name="fit K-means")
 def cluster(
-    partitions: list[Embedding], model: Model, settings: Settings, start: Fitted | None
+    partitions: list[Embedding], model: Model, clusters: int, settings: Settings, start: Fitted | None
 ) -> Clustering | State[Clustering]:
     """Find the centres, pass by pass over the embedding, and label every cell."""
-    return as_state(fit_kmeans.fit_kmeans(store_of(settings), partitions, model, settings, start))
+    return as_state(fit_kmeans.fit_kmeans(store_of(settings), partitions, model, clusters, settings, start))
 
 
 @stage(name="labels")

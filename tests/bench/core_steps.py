@@ -43,7 +43,7 @@ def run(settings: Settings) -> None:
     made = prepare(settings)
     model = fit_svd.fit_svd(store, made.normalized, made.order, settings, None).result
     embeddings = _each(settings, lambda part: embed(store, part, made.order, model), made.normalized)
-    clustering = fit_kmeans.fit_kmeans(store, embeddings, model, settings, None).result
+    clustering = fit_kmeans.fit_kmeans(store, embeddings, model, settings.cluster_numbers[0], settings, None).result
     tables = results.Results(made.cells, embeddings, clustering, made.plan.vocabulary, model)
     results.export(store, Store.at(settings.output), tables)
 

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from flows.command_line import main
 from tasks.core.base.errors import SourceError, TahoeFlowError
-from tasks.core.base.settings import Settings, explain
+from tasks.core.base.refusals import explain
+from tasks.core.base.settings import Settings
 from tasks.core.dataset.landing import check_skipped, land_cells
 from tasks.core.dataset.plan import make_plan
 from tests.faults.tally import fault

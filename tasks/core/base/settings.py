@@ -5,10 +5,22 @@ run that fits a model, and `ApplySettings`, of one that applies it.
 """
 
 import os
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from tasks.core.base.recipes import (
+    NONE,
+    PLAIN,
+    RECIPES,
+    Correction,
+    Decomposition,
+    GeneChoice,
+    Layout,
+    Recipe,
+    Sampling,
+)
 
 SYNTHETIC = "synthetic"
 ALL: Literal["all"] = "all"
@@ -22,12 +34,13 @@ def available_cores() -> int:
 
 
 def _without_credentials(url: str) -> str:
-    if _has_credentials(url):
+    if has_credentials(url):
         raise ValueError("credentials do not belong in a URL: give them in the environment")
     return url
 
 
-def _has_credentials(url: object) -> bool:
+def has_credentials(url: object) -> bool:
+    """Whether a URL names a user, and so maybe a password."""
     return "@" in urlsplit(str(url)).netloc
 
 
@@ -42,16 +55,80 @@ class CellSettings(BaseModel):
     dataset: Url = Field("tahoebio/Tahoe-100M")
     """Hugging Face id, a local folder of the same layout, or 'synthetic' for simulated cells."""
     samples: Annotated[int, Field(gt=0)] | Literal["all"] = Field(20_000)
-    """Cells to stream, from the first on; 'all' for every cell."""
+    """Cells to stream; 'all' for every cell."""
+    sampling: Sampling | None = Field(None)
+    """Which cells: the first, or some spread evenly over shards and so over plates. By default as the recipe: plain
+    takes the first, atlas spreads."""
+    where: str | None = Field(None, min_length=1, max_length=1000)
+    """Which cells by their metadata: plate in ('plate1', 'plate2') and drug == 'DMSO_TF'."""
+    per: str | None = Field(None, min_length=1)
+    """Metadata column of groups of which at most so many cells are taken as --at_most says."""
+    at_most: int | None = Field(None, ge=1)
+    """Cells of each group of --per at most."""
+
+    @property
+    def spreads(self) -> bool:
+        """Whether the cells are to come from all over the dataset."""
+        return self.sampling == "spread"
+
+    @property
+    def recipe_in_full(self) -> Recipe:
+        """What is done to the cells, and how."""
+        return PLAIN
+
+    @model_validator(mode="after")
+    def _groups_have_a_bound(self) -> Self:
+        if (self.per is None) != (self.at_most is None):
+            raise ValueError("--per and --at_most go together: a column, and how many cells of each of its values")
+        return self
 
 
 class FitSettings(CellSettings):
     """What to fit to the cells."""
 
+    recipe: Literal["plain", "atlas"] = Field("plain")
+    """What is done by default: plain is CPM, log1p, SVD and K-means over all genes; atlas is quality control, the most
+    variable genes, scaling, PCA, Harmony over plates, markers and a map. A setting of your own wins over the recipe."""
     pca_dim: int = Field(50, ge=1, le=1000)
-    """Components of the truncated SVD."""
-    clusters: int = Field(10, ge=1, le=65_535)
-    """K-means clusters."""
+    """Components of the truncated SVD, or of the PCA."""
+    clusters: (
+        Annotated[int, Field(ge=1, le=65_535)] | Annotated[str, Field(pattern=r"^[1-9]\d{0,4}(,[1-9]\d{0,4})+$")]
+    ) = Field(10)
+    """K-means clusters; several numbers (10,20,50) are scored against each other, and the first names the clusters."""
+    min_genes: int | None = Field(None, ge=0)
+    """Cells with fewer genes are left out. Plain: 0, atlas: 200."""
+    min_counts: int | None = Field(None, ge=0)
+    """Cells with fewer counts are left out. Plain: 0, atlas: 500."""
+    max_mito: float | None = Field(None, ge=0, le=100)
+    """Cells with a larger share of mitochondrial counts, in percent, are left out. Plain: 100, atlas: 30."""
+    min_cells: int | None = Field(None, ge=0)
+    """Genes that fewer cells express are left out of the components. Plain: 0, atlas: 3."""
+    genes: GeneChoice | None = Field(None)
+    """Genes that the components are of: all, or the most variable ones as scanpy's flavour of that name chooses them,
+    by batch where there is one. Plain: all, atlas: seurat."""
+    top_genes: int = Field(2_000, ge=1)
+    """How many of the most variable genes."""
+    method: Decomposition | None = Field(None)
+    """Truncated SVD, or PCA, which centres each gene. Plain: svd, atlas: pca."""
+    scale_max: float | None = Field(None, ge=0)
+    """Genes are scaled to unit variance, and clipped at so many deviations; 0: they are not. Plain: 0, atlas: 10."""
+    batch: str | None = Field(None, min_length=1)
+    """Metadata column of the batches, or none. Plain: none, atlas: plate."""
+    correction: Correction | None = Field(None)
+    """What removes the difference between batches from the embedding. Plain: none, atlas: harmony."""
+    leiden: float | None = Field(None, ge=0)
+    """Resolution of Leiden clusters beside those of K-means; 0: there are none. Plain: 0, atlas: 1."""
+    markers: int | None = Field(None, ge=0, le=1_000)
+    """Marker genes of each cluster; 0: none are looked for. Plain: 0, atlas: 10."""
+    compare: str | None = Field(None, min_length=1)
+    """Metadata columns, with commas between, that the clusters are compared with, or none. Plain: none, atlas:
+    cell_line_id,plate,drug."""
+    layout: Layout | None = Field(None)
+    """A map of a sample of the cells in two dimensions. Plain: none, atlas: umap."""
+    export: Literal["none", "h5ad", "zarr"] = Field("none")
+    """The results as one AnnData file as well, for scanpy and cellxgene."""
+    export_counts: bool = Field(False)
+    """Whether the AnnData file has the counts."""
     svd_tolerance: float = Field(5e-4, gt=0, lt=1)
     """Largest relative residual of a component at which the SVD stops."""
     svd_max_passes: int = Field(50, ge=2, le=200)
@@ -62,6 +139,38 @@ class FitSettings(CellSettings):
     """Adjusted Rand index with the run before, on the cells of both, below which a run of a series has drifted."""
     drift_overlap: float = Field(0.9, ge=0, le=1)
     """Share of the variance along the last run's components that the new ones must span not to have drifted."""
+
+    @property
+    def recipe_in_full(self) -> Recipe:
+        """The recipe, with the settings that were given in its place."""
+        given = {name: getattr(self, name) for name in Recipe.model_fields if getattr(self, name) is not None}
+        return RECIPES[self.recipe].model_copy(update=given)
+
+    @property
+    def spreads(self) -> bool:
+        """Whether the cells are to come from all over the dataset."""
+        return self.recipe_in_full.sampling == "spread"
+
+    @property
+    def cluster_numbers(self) -> tuple[int, ...]:
+        """Numbers of K-means clusters asked for, the one that names the clusters first."""
+        return tuple(dict.fromkeys(int(number) for number in str(self.clusters).split(",")))
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        recipe = self.recipe_in_full
+        if max(self.cluster_numbers) > 65_535:
+            raise ValueError(f"--clusters {self.clusters}: at most 65535 clusters can be told apart")
+        if recipe.scale_max and recipe.method != "pca":
+            raise ValueError(
+                f"--scale_max {recipe.scale_max:g} shifts each gene, which only --method pca does not see: "
+                "choose that, or --scale_max 0"
+            )
+        if recipe.correction != "none" and recipe.batch == NONE:
+            raise ValueError(f"--correction {recipe.correction} needs --batch, the column of the batches")
+        if self.series and recipe.model_copy(update={"sampling": "first"}) != PLAIN:
+            raise ValueError("--series continues runs of the plain recipe only: leave it out, or the other settings")
+        return self
 
 
 class ModelSettings(CellSettings):
@@ -124,29 +233,3 @@ class Settings(RunSettings, FitSettings):
 
 class ApplySettings(RunSettings, ModelSettings):
     """Of a run that applies a model: what to read, the model and where to leave what it gives."""
-
-
-def explain(error: ValidationError) -> str:
-    """Say in one line which settings were refused, with the values seen and the bounds."""
-    return "; ".join(_explain_one(str(problem["loc"][0]), problem) for problem in _one_per_setting(error))
-
-
-def _one_per_setting(error: ValidationError) -> list[dict[str, Any]]:
-    # A setting of two types (samples) is refused once for each: the first says the bound.
-    first: dict[Any, dict[str, Any]] = {}
-    for problem in error.errors(include_url=False):
-        first.setdefault((problem["loc"] or ("settings",))[0], dict(problem))
-    return [problem | {"loc": (name,)} for name, problem in first.items()]
-
-
-def _explain_one(name: str, problem: dict[str, Any]) -> str:
-    if problem["type"] == "extra_forbidden":
-        return f"there is no setting '{name}'; --help lists them"
-    fields = Settings.model_fields | ApplySettings.model_fields
-    meaning = fields[name].description if name in fields else None
-    hint = f" ({meaning.rstrip('.')})" if meaning else ""
-    if problem["type"] == "missing":
-        return f"--{name} is missing{hint}"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    value = "(not shown)" if name == "credentials" or _has_credentials(problem["input"]) else problem["input"]
-    return f"--{name} {value}: {message[0].lower()}{message[1:]}{hint}"

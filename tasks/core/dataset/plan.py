@@ -81,7 +81,7 @@ def check_sizes(plan: Plan, settings: Settings) -> None:
             f"--pca_dim {settings.pca_dim}: a matrix of {cells:,} cells and {genes:,} genes allows at most "
             f"{limit - 1:,} components"
         )
-    if settings.clusters > cells:
+    if max(settings.cluster_numbers) > cells:
         raise SettingsError(f"--clusters {settings.clusters}: there are only {cells:,} cells")
 
 

@@ -16,14 +16,20 @@ VERSION = 3
 
 
 def fit_kmeans(
-    store: Store, partitions: Sequence[Embedding], model: Model, settings: Settings, start: Fitted | None
+    store: Store,
+    partitions: Sequence[Embedding],
+    model: Model,
+    clusters: int,
+    settings: Settings,
+    start: Fitted | None,
 ) -> Outcome[Clustering]:
     """Cluster the embedded cells of all partitions and label each, from the centres of an earlier run if given.
 
     Clusters that continue one of the earlier run have its name.
     """
-    of_settings = settings.model_dump(include={"clusters", "seed"})
-    inputs = of_settings | {
+    inputs = {
+        "clusters": clusters,
+        "seed": settings.seed,
         "cells": [part.key for part in partitions],
         "start": None if start is None else start.clustering.key,
     }
@@ -32,8 +38,8 @@ def fit_kmeans(
     def make() -> Clustering:
         blocks = embedded_blocks(store, partitions, settings.threads)
         before = None if start is None else _centres_in(store, start, model)
-        init = before if before is not None and len(before) == settings.clusters else None
-        kmeans = BlockKMeans(settings.clusters, random_state=settings.seed, init=init).fit(blocks)
+        init = before if before is not None and len(before) == clusters else None
+        kmeans = BlockKMeans(clusters, random_state=settings.seed, init=init).fit(blocks)
         names = _names(kmeans.cluster_centers_, before, start)
         by_name = np.argsort(names)
         centres = kmeans.cluster_centers_[by_name]

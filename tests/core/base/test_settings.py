@@ -1,7 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from tasks.core.base.settings import Settings, explain
+from tasks.core.base.refusals import explain
+from tasks.core.base.settings import Settings
 
 
 def test_defaults_are_the_contract() -> None:
