@@ -11,6 +11,7 @@ from flows.run_name import run_name
 from flows.stages import Stages
 from tasks.clustering import cluster
 from tasks.core.base.settings import Settings
+from tasks.core.dataset.columns import check_columns
 from tasks.core.dataset.plan import check_sizes
 from tasks.core.model.series import ALONE, fitted
 from tasks.core.results.record import Findings, RunRecord, make_record
@@ -48,7 +49,8 @@ def cluster_cells(settings: Settings) -> RunRecord | State[RunRecord]:
 
 def _all_stages(run: Stages, settings: Settings) -> Findings:
     plan = run.one(plan_partitions, settings)
-    check_sizes(plan, settings)
+    check_sizes(plan.cells, plan.vocabulary.genes, settings)
+    check_columns(plan, settings.recipe_in_full)
     place = run.one(continue_series, plan, settings) if settings.series else ALONE
     start = place.start
 

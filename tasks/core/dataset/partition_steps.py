@@ -27,9 +27,9 @@ def build_counts(store: Store, cells: Cells, vocabulary: Vocabulary) -> Outcome[
         columns = column_of_token(store, vocabulary)
         refs: list[ObjectRef] = []
         empty = repeated = nonzeros = 0
-        for tokens in _read_blocks(store, cells.blocks):
+        for tokens in read_blocks(store, cells.blocks):
             block, again = counts_module.build_counts(tokens, columns)
-            refs.append(_put_block(store, key, len(refs), block))
+            refs.append(put_block(store, key, len(refs), block))
             empty += int((np.diff(block.offsets) == 0).sum())
             repeated += again
             nonzeros += len(block.values)
@@ -52,7 +52,7 @@ def order_genes(store: Store, counts: Counts, genes: int) -> Outcome[GeneOrder]:
 
     def make() -> GeneOrder:
         seen = np.zeros(genes, np.int64)
-        for block in _read_blocks(store, counts.blocks):
+        for block in read_blocks(store, counts.blocks):
             seen += np.bincount(block.genes, minlength=genes)
         ranks = rank_by_popularity(seen)
         ref = store.put(f"{key.folder}/ranks.arrow", encode_matrix(ranks[:, None]), genes)
@@ -73,9 +73,9 @@ def normalize(store: Store, counts: Counts, order: GeneOrder) -> Outcome[Normali
         ranks = gene_ranks(store, order)
         refs: list[ObjectRef] = []
         moments = Moments(0, np.zeros(order.genes), np.zeros(order.genes))
-        for raw in _read_blocks(store, counts.blocks):
+        for raw in read_blocks(store, counts.blocks):
             block = normalize_module.normalize(raw, ranks)
-            refs.append(_put_block(store, key, len(refs), block))
+            refs.append(put_block(store, key, len(refs), block))
             moments += Moments.of(block, order.genes)
         described = store.put(f"{key.folder}/moments.arrow", moments.to_arrow(), order.genes)
         return Normalized(
@@ -98,7 +98,7 @@ def embed(store: Store, normalized: Normalized, order: GeneOrder, model: Compone
         v_gk = decode_matrix(store.get(model.components))
         by_rank = np.empty_like(v_gk)
         by_rank[gene_ranks(store, order)] = v_gk
-        blocks = _read_blocks(store, normalized.blocks)
+        blocks = read_blocks(store, normalized.blocks)
         z_nk = np.concatenate([block.matrix(order.genes) @ by_rank for block in blocks])
         ref = store.put(f"{key.folder}/embedding.arrow", encode_matrix(z_nk), len(z_nk))
         return Embedding(key=key.digest, origin=normalized.origin, cells=normalized.cells, table=ref)
@@ -111,11 +111,13 @@ def gene_ranks(store: Store, order: GeneOrder) -> npt.NDArray[np.int32]:
     return decode_matrix(store.get(order.ranks))[:, 0]
 
 
-def _put_block(store: Store, key: StageKey, index: int, block: Block) -> ObjectRef:
+def put_block(store: Store, key: StageKey, index: int, block: Block) -> ObjectRef:
+    """Leave a block in the store, in the folder of a stage's result."""
     return store.put(f"{key.folder}/{index:05}.arrow", block.to_arrow(), block.cells)
 
 
-def _read_blocks(store: Store, refs: Iterable[ObjectRef]) -> Iterator[Block]:
+def read_blocks(store: Store, refs: Iterable[ObjectRef]) -> Iterator[Block]:
+    """Give blocks one after the other, while the stage has time left."""
     for ref in refs:
         check_deadline()
         yield Block.from_arrow(store.get(ref))

@@ -68,13 +68,12 @@ def make_plan(settings: RunSettings) -> Plan:
     )
 
 
-def check_sizes(plan: Plan, settings: Settings) -> None:
-    """Refuse what the matrix of the cells planned for cannot give.
+def check_sizes(cells: int, genes: int, settings: Settings) -> None:
+    """Refuse what a matrix of so many cells and genes cannot give.
 
     Raises:
         SettingsError: more components or clusters are asked for than it has.
     """
-    cells, genes = plan.cells, plan.vocabulary.genes
     limit = min(cells, genes)
     if settings.pca_dim >= limit:
         raise SettingsError(

@@ -57,6 +57,14 @@ class Block:
         first, last = self.offsets[start], self.offsets[stop]
         return Block(self.offsets[start : stop + 1] - first, self.genes[first:last], self.values[first:last])
 
+    def take(self, rows: IntArray) -> "Block":
+        """Give some rows, in the order given."""
+        lengths = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        # Each value's place: the start of its row here, and as far from it as it is there.
+        where = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Block(offsets, self.genes[where], self.values[where])
+
     @classmethod
     def join(cls, blocks: Sequence["Block"]) -> "Block":
         """Put blocks below each other."""

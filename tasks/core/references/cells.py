@@ -113,6 +113,25 @@ class Counts(Reference):
     blocks: tuple[ObjectRef, ...]
 
 
+class Counted(Reference):
+    """A partition's cells with their counts."""
+
+    cells: Cells
+    counts: Counts
+
+
+class Checked(Counted):
+    """Those cells of a partition that are of good quality.
+
+    Attributes:
+        quality: object with the genes, counts and mitochondrial share of all its cells, and which of them were kept.
+        removed: cells beyond each bound, by the name of its setting; one may be beyond several.
+    """
+
+    quality: ObjectRef
+    removed: dict[str, int]
+
+
 class GeneOrder(Reference):
     """Rank of each gene by popularity: the columns of the normalized matrix."""
 

@@ -9,7 +9,17 @@ from tasks.core.base.settings import ApplySettings, RunSettings, Settings
 from tasks.core.model.drift import Drift
 from tasks.core.model.series import Continuation, SeriesRun
 from tasks.core.numerics.normalize import NORMALIZATION
-from tasks.core.references.cells import Cells, Counts, GeneOrder, Normalization, Normalized, Plan, Skipped
+from tasks.core.references.cells import (
+    Cells,
+    Checked,
+    Counted,
+    Counts,
+    GeneOrder,
+    Normalization,
+    Normalized,
+    Plan,
+    Skipped,
+)
 from tasks.core.references.model import Clustering, Clusters, Components, Embedding, Labels, Model, Output, SavedModel
 from tasks.core.results.costs import Costs, StageCost
 from tasks.core.results.results import component_table
@@ -83,9 +93,17 @@ class ApplyRecord(Record):
 
 @dataclass(frozen=True)
 class Matrix:
-    """What the stages returned that lead to the normalized cells, a matrix in partitions."""
+    """What the stages returned that lead to the normalized cells, a matrix in partitions.
+
+    Attributes:
+        counted: all cells that were streamed.
+        checked: the same, those of bad quality left out; empty where none was to be.
+        cells: those of the matrix, whose counts and normalized values follow.
+    """
 
     plan: Plan
+    counted: list[Counted]
+    checked: list[Checked]
     cells: list[Cells]
     counts: list[Counts]
     order: GeneOrder
@@ -173,7 +191,7 @@ def _describe_dataset(settings: RunSettings, matrix: Matrix) -> dict[str, Any]:
         "revision": matrix.plan.revision,
         "simulated": settings.is_synthetic,
         "cells_asked_for": settings.samples,
-        "cells_read": sum(part.cells for part in matrix.cells),
+        "cells_read": sum(part.cells.cells for part in matrix.counted),
         "ended_early": matrix.plan.exhausted,
     }
 

@@ -76,8 +76,9 @@ def test_columns_that_no_table_holds_are_left_out_and_named(tmp_path: Path) -> N
     ("settings", "message"), [({"pca_dim": 40}, "at most 39"), ({"clusters": 61}, "only 60 cells")]
 )
 def test_more_than_the_matrix_allows_is_refused(dataset: Path, settings: dict[str, int], message: str) -> None:
+    made = plan(dataset)
     with pytest.raises(SettingsError, match=message):
-        check_sizes(plan(dataset), Settings.model_validate({"pca_dim": 5} | settings))
+        check_sizes(made.cells, made.vocabulary.genes, Settings.model_validate({"pca_dim": 5} | settings))
 
 
 def test_simulated_cells_need_a_number() -> None:
