@@ -91,15 +91,18 @@ def normalize(store: Store, counts: Counts, order: GeneOrder) -> Outcome[Normali
 
 
 def embed(store: Store, normalized: Normalized, order: GeneOrder, model: Components) -> Outcome[Embedding]:
-    """Project a partition's cells on the components: `Z = X V`, float32."""
+    """Project a partition's cells on the components: `Z = X V`, float32, less the mean cell where a fit was centred."""
     key = StageKey(stage="embedding", version=_EMBEDDING_VERSION, inputs={"cells": normalized.key, "model": model.key})
 
     def make() -> Embedding:
         v_gk = decode_matrix(store.get(model.components))
-        by_rank = np.empty_like(v_gk)
-        by_rank[gene_ranks(store, order)] = v_gk
+        ranks = gene_ranks(store, order)
+        by_rank = np.empty((order.genes, v_gk.shape[1]), v_gk.dtype)
+        by_rank[ranks[ranks >= 0]] = v_gk[ranks >= 0]
         blocks = read_blocks(store, normalized.blocks)
         z_nk = np.concatenate([block.matrix(order.genes) @ by_rank for block in blocks])
+        if model.centre:
+            z_nk -= np.array(model.centre, np.float32)
         ref = store.put(f"{key.folder}/embedding.arrow", encode_matrix(z_nk), len(z_nk))
         return Embedding(key=key.digest, origin=normalized.origin, cells=normalized.cells, table=ref)
 
@@ -107,7 +110,7 @@ def embed(store: Store, normalized: Normalized, order: GeneOrder, model: Compone
 
 
 def gene_ranks(store: Store, order: GeneOrder) -> npt.NDArray[np.int32]:
-    """(genes,) rank of each gene of the vocabulary."""
+    """(genes,) column of each gene of the vocabulary, or -1."""
     return decode_matrix(store.get(order.ranks))[:, 0]
 
 

@@ -133,7 +133,12 @@ class Checked(Counted):
 
 
 class GeneOrder(Reference):
-    """Rank of each gene by popularity: the columns of the normalized matrix."""
+    """The columns of the normalized matrix: the genes by popularity.
+
+    Attributes:
+        genes: columns.
+        ranks: object with the column of each gene of the vocabulary, or -1 where the matrix has none.
+    """
 
     key: str
     genes: int

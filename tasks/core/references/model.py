@@ -4,19 +4,35 @@ from tasks.core.references.cells import GeneOrder
 from tasks.core.storage.store import ObjectRef, Reference
 
 
+class ChosenGenes(Reference):
+    """The genes that the components are of.
+
+    Attributes:
+        order: their columns; -1 of a gene that is left out.
+        table: object with a row a gene of the vocabulary: whether it is chosen, and the statistics it was chosen by.
+    """
+
+    key: str
+    order: GeneOrder
+    table: ObjectRef
+
+
 class Components(Reference):
     """What cells are projected on.
 
     Attributes:
-        components: object with the (genes, k) singular vectors, float32, in the vocabulary's order.
+        components: object with the (genes, k) singular vectors, float32, in the vocabulary's order; zeros for genes
+            that were left out.
+        centre: (k,) the mean cell in the components, which is taken off where a fit was centred.
     """
 
     key: str
     components: ObjectRef
+    centre: tuple[float, ...] = ()
 
 
 class Model(Components):
-    """Truncated SVD of all partitions.
+    """Truncated SVD of all partitions, or their PCA.
 
     Attributes:
         singular_values: (k,) descending; zeros past the rank, as their components.
@@ -59,30 +75,75 @@ class Embedding(Reference):
     table: ObjectRef
 
 
-class Clusters(Reference):
-    """Cluster centres.
+class Corrected(Reference):
+    """The embedding without the differences between batches.
 
     Attributes:
-        centres: object with the (clusters, k) centres, float64.
-        names: of each centre, ascending; in a series of runs a cluster keeps its name.
+        embeddings: of each partition.
+        batches: that the cells came in.
+        rounds: of correction.
+        settled: whether the last round changed little.
     """
 
     key: str
-    centres: ObjectRef
+    embeddings: tuple[Embedding, ...]
+    batches: tuple[str, ...]
+    rounds: int
+    settled: bool
+
+
+class Named(Reference):
+    """Clusters by name.
+
+    Attributes:
+        names: ascending; in a series of runs a cluster keeps its name.
+    """
+
+    key: str
     names: tuple[int, ...]
 
 
-class Labels(Clusters):
-    """Cluster centres, and the cells nearest to each.
+class Clusters(Named):
+    """Cluster centres, in the order of their names.
 
     Attributes:
-        labels: of each partition, an object with the centre of each cell, by number.
-        sizes: cells of each centre.
-        inertia: sum of the squared distances of the cells to their centres.
+        centres: object with the (clusters, k) centres, float64.
+    """
+
+    centres: ObjectRef
+
+
+class Assigned(Named):
+    """The cells of each cluster.
+
+    Attributes:
+        labels: of each partition, an object with the cluster of each cell, by its place among the names.
+        sizes: cells of each cluster.
     """
 
     labels: tuple[ObjectRef, ...]
     sizes: tuple[int, ...]
+
+
+class Communities(Assigned):
+    """Leiden's clusters: communities of a graph of small K-means clusters.
+
+    Attributes:
+        microclusters: nodes of the graph.
+        modularity: of the partition.
+    """
+
+    microclusters: int
+    modularity: float
+
+
+class Labels(Clusters, Assigned):
+    """Cluster centres, and the cells nearest to each.
+
+    Attributes:
+        inertia: sum of the squared distances of the cells to their centres.
+    """
+
     inertia: float
 
 
