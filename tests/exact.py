@@ -20,8 +20,8 @@ class Exact:
     ratios: np.ndarray
 
 
-def read_normalized(dataset: Path, cells: int) -> Any:
-    """The normalized (cells, genes) matrix, float64, by the plainest code there is."""
+def read_counts(dataset: Path, cells: int) -> Any:
+    """The (cells, genes) matrix of counts, float64, by the plainest code there is."""
     shards = [pq.read_table(path) for path in sorted((dataset / "data").iterdir())]
     table = pa.concat_tables(shards).slice(0, cells).combine_chunks()
     tokens, values = (table[name].chunk(0).flatten().to_numpy() for name in ("genes", "expressions"))
@@ -30,7 +30,12 @@ def read_normalized(dataset: Path, cells: int) -> Any:
     real = values != -2.0
     genes = pq.read_metadata(dataset / "metadata" / "gene_metadata.parquet").num_rows
     shape = (table.num_rows, genes)
-    counts = sp.csr_array((values[real].astype(np.float64), (rows[real], tokens[real] - 3)), shape=shape)
+    return sp.csr_array((values[real].astype(np.float64), (rows[real], tokens[real] - 3)), shape=shape)
+
+
+def read_normalized(dataset: Path, cells: int) -> Any:
+    """The normalized (cells, genes) matrix, float64, by the plainest code there is."""
+    counts = read_counts(dataset, cells)
     totals = counts.sum(axis=1)
     return sp.csr_array(sp.diags_array(1e6 / np.maximum(totals, 1)) @ counts).log1p()
 

@@ -9,10 +9,11 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from tasks.core.base.errors import NumericsError, SettingsError
+from tasks.core.base.errors import SettingsError
 from tasks.core.base.progress import Progress, report
-from tasks.core.numerics.block import Float32Array, Float64Array, FloatArray, NumberArray
+from tasks.core.numerics.block import Float64Array, FloatArray, NumberArray
 from tasks.core.numerics.fold import Blocks, one_blas_thread
+from tasks.core.numerics.gram import BlocksGram
 from tasks.core.numerics.krylov import RESOLUTION, BlockKrylov, RitzPairs
 from tasks.core.numerics.moments import Moments
 from tasks.core.numerics.ranked import RankedMatrix
@@ -120,7 +121,7 @@ class KrylovSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return RankedMatrix.of(sp.csr_array(x_ng), self.n_jobs)
 
     def _iterate(self, krylov: BlockKrylov, matrix: RankedMatrix, journal: Journal) -> RitzPairs:
-        gram = _Gram(matrix.blocks, matrix.moments)
+        gram = self._gram(matrix.blocks, matrix.moments)
         journal.restore(krylov)
         if krylov.passes == 0:
             self._begin(krylov, matrix)
@@ -142,7 +143,7 @@ class KrylovSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         sample = matrix.blocks.every(_WARM_UP_STEP)
         if not krylov.is_complete and len(sample.sources) < len(matrix.blocks.sources):
             for _ in range(_WARM_UP_PASSES):
-                krylov.turn(_Gram(sample, matrix.moments))
+                krylov.turn(self._gram(sample, matrix.moments))
 
     def _is_done(self, krylov: BlockKrylov, pairs: RitzPairs) -> bool:
         if len(pairs.values) < krylov.components:
@@ -151,7 +152,7 @@ class KrylovSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return is_last or bool(pairs.residuals.max() <= self.tol)
 
     def _learn(self, matrix: RankedMatrix, krylov: BlockKrylov, pairs: RitzPairs) -> None:
-        self.rank_ = int((pairs.values > RESOLUTION * pairs.values[:1]).sum())
+        self.rank_ = int((pairs.values > self._rounding(matrix.moments, pairs.values)).sum())
         self.n_passes_ = krylov.passes
         self.singular_values_ = self._padded(pairs.values)
         self.residuals_ = self._padded(pairs.residuals)
@@ -162,11 +163,21 @@ class KrylovSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         v_gk = _with_fixed_signs(v_gk)
         if self.init is not None:
             v_gk = _with_signs_of(v_gk, _by_rank(self.init, matrix))
+        self._learn_variances(matrix, v_gk)
+        self.components_ = v_gk[matrix.ranks].T
+
+    def _gram(self, blocks: Blocks[Any], moments: Moments) -> BlocksGram:
+        return BlocksGram(blocks, moments)
+
+    def _rounding(self, moments: Moments, values: Float64Array) -> float:  # noqa: ARG002
+        """Singular values up to this may be nothing but rounding."""
+        return RESOLUTION * float(values.max(initial=0.0))
+
+    def _learn_variances(self, matrix: RankedMatrix, v_gk: Float64Array) -> None:
         moments = matrix.moments
         variances = self.singular_values_**2 / moments.cells - (moments.means @ v_gk) ** 2
         self.explained_variance_ = np.maximum(variances, 0.0)
         self.explained_variance_ratio_ = self.explained_variance_ / (moments.variances.sum() or 1.0)
-        self.components_ = v_gk[matrix.ranks].T
 
     def _padded(self, of_rank: Float64Array) -> Float64Array:
         padded = np.zeros(self.n_components)
@@ -181,30 +192,6 @@ class KrylovSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-class _Gram:
-    """`Q -> X^T (X Q)` in the columns that are expressed."""
-
-    def __init__(self, blocks: Blocks[Any], moments: Moments) -> None:
-        self.blocks = blocks
-        self.expressed = moments.expressed
-        self.extent = moments.extent
-
-    def __call__(self, q_el: Float32Array) -> Float64Array:
-        q_gl = np.zeros((self.extent, q_el.shape[1]), np.float32)
-        q_gl[self.expressed] = q_el
-
-        def product(x_ng: Any) -> Float32Array:
-            panel: Float32Array = x_ng.T @ (x_ng @ q_gl)
-            if not np.isfinite(panel).all():
-                raise NumericsError("holds values that are not finite")
-            return panel
-
-        total = np.zeros(q_gl.shape)
-        for panel in self.blocks.map(product):
-            total += panel
-        return total[self.expressed]
 
 
 def _with_fixed_signs(v_gk: Float64Array) -> Float64Array:

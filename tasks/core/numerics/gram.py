@@ -1,0 +1,80 @@
+"""Products with the Gram matrix of rows in blocks, as they are or centred."""
+
+from typing import Any
+
+import numpy as np
+
+from tasks.core.base.errors import NumericsError
+from tasks.core.numerics.block import Float32Array, Float64Array
+from tasks.core.numerics.fold import Blocks
+from tasks.core.numerics.moments import Moments
+
+
+class BlocksGram:
+    """`Q -> X^T (X Q)` in the columns that are expressed.
+
+    Args:
+        blocks: all rows, or some of them.
+        moments: of the columns, over all rows.
+    """
+
+    def __init__(self, blocks: Blocks[Any], moments: Moments) -> None:
+        self.blocks = blocks
+        self.expressed = moments.expressed
+        self.extent = moments.extent
+
+    def __call__(self, q_el: Float32Array) -> Float64Array:
+        """Multiply a panel of shape (expressed, width).
+
+        Raises:
+            NumericsError: a block holds values that are not finite; names it.
+        """
+        q_gl = self._spread(q_el)
+        total = np.zeros(q_gl.shape)
+        for panel in self.blocks.map(lambda x_ng: _finite(x_ng.T @ (x_ng @ q_gl))):
+            total += panel
+        return total[self.expressed]
+
+    def _spread(self, q_el: Float32Array) -> Float32Array:
+        """Give the panel with a row a column of the blocks."""
+        q_gl = np.zeros((self.extent, q_el.shape[1]), np.float32)
+        q_gl[self.expressed] = q_el
+        return q_gl
+
+
+class CentredGram(BlocksGram):
+    """`Q -> (X - 1 m)^T ((X - 1 m) Q)`, m the mean of all rows, without making `X - 1 m`.
+
+    Of some of the rows it is their part of that sum, for the mean stays that of all: on rows drawn evenly, what the
+    whole is like.
+    """
+
+    def __init__(self, blocks: Blocks[Any], moments: Moments) -> None:
+        super().__init__(blocks, moments)
+        self.means = moments.means[: self.extent]
+
+    def __call__(self, q_el: Float32Array) -> Float64Array:
+        """Multiply a panel of shape (expressed, width).
+
+        Raises:
+            NumericsError: a block holds values that are not finite; names it.
+        """
+        q_gl = self._spread(q_el)
+        of_mean = (self.means @ q_gl).astype(np.float32)
+
+        def product(x_ng: Any) -> tuple[Float32Array, Float64Array]:
+            # Centred between the two products, where few digits are lost; after both, the mean would drown the rest.
+            scores = x_ng @ q_gl - of_mean
+            return _finite(x_ng.T @ scores), scores.sum(axis=0, dtype=np.float64)
+
+        total, sums = np.zeros(q_gl.shape), np.zeros(q_gl.shape[1])
+        for panel, of_scores in self.blocks.map(product):
+            total += panel
+            sums += of_scores
+        return (total - np.outer(self.means, sums))[self.expressed]
+
+
+def _finite(panel: Float32Array) -> Float32Array:
+    if not np.isfinite(panel).all():
+        raise NumericsError("holds values that are not finite")
+    return panel
