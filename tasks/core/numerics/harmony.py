@@ -116,7 +116,7 @@ def harmonize(
 
 def _cells(batches: Sequence[IntArray], names: Sequence[str]) -> IntArray:
     cells_b = reduce(add, (np.bincount(codes, minlength=len(names)) for codes in batches))
-    present = np.flatnonzero(cells_b)
+    present = np.flatnonzero(cells_b).tolist()
     if len(present) < 2:
         raise SettingsError(
             f"all {cells_b.sum():,} cells are of the batch {names[present[0]]!r}, so there is nothing to correct; "

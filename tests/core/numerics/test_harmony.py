@@ -4,7 +4,6 @@ from functools import cache
 
 import harmonypy
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
@@ -71,7 +70,7 @@ def simulated() -> Cells:
 @pytest.mark.parametrize("cells", [real, simulated])
 def test_agrees_with_harmonypy(cells: Callable[[], Cells]) -> None:
     z_nk, codes_n = cells()
-    theirs = harmonypy.run_harmony(z_nk, pd.DataFrame({"plate": codes_n}), "plate", verbose=False).Z_corr
+    theirs = harmonypy.run_harmony(z_nk, {"plate": codes_n}, "plate", verbose=False).Z_corr
     ours, done = corrected(cells())
     assert done.converged
     assert (np.diff(done.objectives) < 0).all()
