@@ -6,7 +6,8 @@ import numpy as np
 
 from tasks.core.base.errors import CorruptObjectError
 from tasks.core.base.settings import Settings
-from tasks.core.numerics.block import Float64Array, IntArray, decode_matrix
+from tasks.core.numerics.block import Float64Array, decode_matrix
+from tasks.core.numerics.contingency import Contingency
 from tasks.core.numerics.matching import change_basis, relative_shifts
 from tasks.core.references.model import Clustering, Fitted
 from tasks.core.storage.store import ObjectRef, Reference, Store
@@ -54,13 +55,13 @@ def compare(store: Store, before: Fitted, now: Fitted, settings: Settings) -> Dr
     table = _crosstab(store, before, now)
     drift = Drift(
         cells=(sum(now.clustering.sizes), sum(before.clustering.sizes)),
-        shared_cells=int(table.sum()),
+        shared_cells=int(table.cells.sum()),
         shards_added=len(now.shards.items() - before.shards.items()),
         shards_gone=len(before.shards.items() - now.shards.items()),
         explained_variance=(sum(now.model.explained_variance_ratio), sum(before.model.explained_variance_ratio)),
         angles=tuple(float(angle) for angle in principal_angles(v_gk, w_gl)),
         overlap=_overlap(v_gk, w_gl, np.array(before.model.singular_values)),
-        agreement=adjusted_rand_index(table) if table.any() else None,
+        agreement=table.adjusted_rand_index if table.cells.any() else None,
         sizes=_sizes(now.clustering, before.clustering),
         shifts=_shifts(moved, found),
         new=tuple(sorted(found.keys() - moved.keys())),
@@ -73,21 +74,6 @@ def principal_angles(v_gk: Float64Array, w_gl: Float64Array) -> Float64Array:
     """Degrees between two spaces, ascending; columns are orthonormal, or zeros, which span nothing."""
     cosines = np.linalg.svd(_spanning(v_gk).T @ _spanning(w_gl), compute_uv=False)
     return np.asarray(np.degrees(np.arccos(np.minimum(cosines, 1.0))))
-
-
-def adjusted_rand_index(table: IntArray) -> float:
-    """Compute the adjusted Rand index of two clusterings from their cross table (Hubert and Arabie 1985)."""
-    cells = int(table.sum())
-    together = _pairs(table)
-    rows, columns = _pairs(table.sum(axis=1)), _pairs(table.sum(axis=0))
-    expected = rows * columns / max(cells * (cells - 1) / 2, 1)
-    most = (rows + columns) / 2
-    return 1.0 if most == expected else float((together - expected) / (most - expected))
-
-
-def _pairs(counts: IntArray) -> float:
-    wide = counts.astype(np.float64)
-    return float((wide * (wide - 1) / 2).sum())
 
 
 def _spanning(v_gk: Float64Array) -> Float64Array:
@@ -116,16 +102,17 @@ def _sizes(now: Clustering, before: Clustering) -> dict[int, tuple[int, int]]:
     return {name: (after.get(name, 0), earlier.get(name, 0)) for name in sorted(after.keys() | earlier.keys())}
 
 
-def _crosstab(store: Store, before: Fitted, now: Fitted) -> IntArray:
-    """(clusters before, clusters now) cells of the partitions that both runs have."""
-    table = np.zeros((len(before.clustering.names), len(now.clustering.names)), np.int64)
+def _crosstab(store: Store, before: Fitted, now: Fitted) -> Contingency:
+    """Count the cells of the partitions that both runs have, by cluster before and now."""
+    clusters = len(before.clustering.names), len(now.clustering.names)
+    table = Contingency(np.zeros(clusters, np.int64))
     for old, new in _shared(before, now):
         try:
-            pair = [decode_matrix(store.get(ref))[:, 0] for ref in (old, new)]
+            was, now_is = (decode_matrix(store.get(ref))[:, 0] for ref in (old, new))
         except CorruptObjectError:
             # The labels of before are a luxury: nothing is made again for them.
             continue
-        np.add.at(table, tuple(pair), 1)
+        table += Contingency.of(was, now_is, *clusters)
     return table
 
 

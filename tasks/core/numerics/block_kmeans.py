@@ -12,6 +12,7 @@ from tasks.core.base.errors import SettingsError
 from tasks.core.numerics.block import Float64Array, IntArray, NumberArray
 from tasks.core.numerics.fold import Blocks, one_blas_thread
 from tasks.core.numerics.lloyd import assign, lloyd, sum_up
+from tasks.core.numerics.sample import draw, take
 
 _BLOCK_ROWS = 10_000
 
@@ -91,7 +92,8 @@ class BlockKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             )
         random = check_random_state(self.random_state)
         with one_blas_thread():
-            sample = _sample(blocks, self.sample_size, np.random.default_rng(random.randint(2**31)))
+            rows = draw(blocks.rows, self.sample_size, np.random.default_rng(random.randint(2**31)))
+            sample = take(blocks, rows)
             at_rest = self.tol * float(sample.var(axis=0).mean())
             found = lloyd(blocks, self._start(sample, random), at_rest, self.max_iter)
             sums = sum_up(blocks, found.centres)
@@ -108,14 +110,3 @@ class BlockKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         if self.init.shape != (self.n_clusters, sample.shape[1]):
             raise SettingsError(f"init is of shape {self.init.shape}, not {(self.n_clusters, sample.shape[1])}")
         return self.init
-
-
-def _sample(blocks: Blocks[NumberArray], size: int, rng: np.random.Generator) -> Float64Array:
-    """At most `size` points, drawn evenly from all, in order."""
-    ends = np.cumsum(blocks.rows)
-    drawn = np.sort(rng.choice(ends[-1], min(int(ends[-1]), size), replace=False))
-    starts = ends - blocks.rows
-    rows = [
-        part - start for part, start in zip(np.split(drawn, np.searchsorted(drawn, starts[1:])), starts, strict=True)
-    ]
-    return np.concatenate(list(blocks.map(lambda points, of_block: points[of_block], rows))).astype(np.float64)

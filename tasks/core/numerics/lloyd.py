@@ -1,5 +1,6 @@
 """Lloyd's passes of K-means over blocks of points: sums over each block's clusters, which add up."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -10,6 +11,8 @@ import numpy as np
 from tasks.core.base.progress import Progress, report
 from tasks.core.numerics.block import Float64Array, IntArray, NumberArray
 from tasks.core.numerics.fold import Blocks
+
+_MOST_DISTANCES = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,11 @@ class ClusterSums:
     @classmethod
     def of(cls, cells: NumberArray, centres: Float64Array) -> Self:
         """Assign a block's cells, of shape (n, components), and sum them up."""
-        labels, distances = assign(cells, centres)
+        return reduce(add, (cls._of(part, centres) for part in _parts(cells, centres)))
+
+    @classmethod
+    def _of(cls, cells: NumberArray, centres: Float64Array) -> Self:
+        labels, distances = _assign(cells, centres)
         clusters = len(centres)
         membership = np.zeros((clusters, len(cells)))
         membership[labels, np.arange(len(cells))] = 1.0
@@ -74,6 +81,18 @@ class ClusterSums:
 
 def assign(cells: NumberArray, centres: Float64Array) -> tuple[IntArray, Float64Array]:
     """Nearest centre of each cell, the first of equals, and the squared distance to it."""
+    labels, distances = zip(*(_assign(part, centres) for part in _parts(cells, centres)), strict=True)
+    return np.concatenate(labels), np.concatenate(distances)
+
+
+def _parts(cells: NumberArray, centres: Float64Array) -> Iterator[NumberArray]:
+    """Cut a block so that a part's distances to all centres stay small: thousands of centres are many."""
+    rows = max(_MOST_DISTANCES // len(centres), 1)
+    for start in range(0, max(len(cells), 1), rows):
+        yield cells[start : start + rows]
+
+
+def _assign(cells: NumberArray, centres: Float64Array) -> tuple[IntArray, Float64Array]:
     points = cells.astype(np.float64)
     scores = (centres**2).sum(axis=1) - 2.0 * (points @ centres.T)
     labels = scores.argmin(axis=1)
