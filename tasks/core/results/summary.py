@@ -17,6 +17,7 @@ _FIRST_COMPONENTS = 10
 _MOST_CLUSTERS = 20
 _MOST_ROWS = 25
 _LONGEST_TEXT = 300
+COST_COLUMNS = ("stage", "time", "cells/s", "peak memory", "made", "found")
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
 
@@ -63,12 +64,12 @@ def summary(record: Record, locate: Callable[[str], str], picture: Callable[[str
     """
     parts = [
         "\n".join(f"- {sentence}" for sentence in what_to_know(record)),
-        _what_ran(record),
+        _table(["what ran", ""], [(name, as_text(value)) for name, value in what_ran(record)]),
         *(_fitted(record, picture) if isinstance(record, RunRecord) else []),
         *(_applied(record) if isinstance(record, ApplyRecord) else []),
         *_left_out(record),
         "## Results\n\n" + "\n".join(f"- {as_text(locate(name))}" for name in _files(record)),
-        "## Cost\n\n" + _costs(record),
+        "## Cost\n\n" + _table(COST_COLUMNS, costs(record), right=5),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -89,21 +90,26 @@ def _applied(record: ApplyRecord) -> list[str]:
 
 def as_text(value: object) -> str:
     """Escape what came from elsewhere, so that Markdown shows it as one line of text."""
+    return _PUNCTUATION.sub(r"\\\1", one_line(value))
+
+
+def one_line(value: object) -> str:
+    """Give what came from elsewhere as one line of bounded length, without what cannot be seen."""
     line = " ".join(str(value).split())
     short = line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}..."
-    return _PUNCTUATION.sub(r"\\\1", "".join(filter(str.isprintable, short)))
+    return "".join(filter(str.isprintable, short))
 
 
-def _what_ran(record: Record) -> str:
-    asked = ("model", "pca_dim", "clusters", "seed", "series")
-    rows = [
-        ("dataset", as_text(record.dataset["name"])),
-        ("revision", as_text(record.dataset["revision"])),
+def what_ran(record: Record) -> list[tuple[str, object]]:
+    """Name the data and the main settings of a run; some come from elsewhere and are yet to be escaped."""
+    asked = ("model", "recipe", "where", "pca_dim", "clusters", "seed", "series")
+    return [
+        ("dataset", record.dataset["name"]),
+        ("revision", record.dataset["revision"]),
         ("cells", f"{record.read['cells']:,} in {record.read['partitions']:,} partitions"),
         ("genes", f"{record.read['genes']:,}"),
-        *((name, as_text(record.settings[name])) for name in asked if record.settings.get(name) is not None),
+        *((name, record.settings[name]) for name in asked if record.settings.get(name) is not None),
     ]
-    return _table(["what ran", ""], rows)
 
 
 def _variance(components: Sequence[dict[str, Any]]) -> str:
@@ -179,8 +185,9 @@ def _files(record: Record) -> list[str]:
     return [*(output.name for output in record.outputs), RECORD]
 
 
-def _costs(record: Record) -> str:
-    rows = [
+def costs(record: Record) -> list[tuple[str, ...]]:
+    """Tell what each stage cost, as `COST_COLUMNS` say."""
+    return [
         (
             cost.stage,
             f"{cost.seconds:.1f} s",
@@ -191,7 +198,6 @@ def _costs(record: Record) -> str:
         )
         for cost in record.stages
     ]
-    return _table(["stage", "time", "cells/s", "peak memory", "made", "found"], rows, right=5)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], right: int = 0) -> str:
