@@ -10,7 +10,8 @@ from flows.parameters import takes_settings
 from flows.stages import Stages
 from tasks.clustering import label_cells
 from tasks.core.base.settings import ApplySettings
-from tasks.core.results.record import Applied, ApplyRecord, make_apply_record
+from tasks.core.results.findings import Applied
+from tasks.core.results.record import ApplyRecord, make_apply_record
 from tasks.export import export_cells
 from tasks.planning import plan_partitions
 from tasks.saved_model import find_model, load_clusters, load_components

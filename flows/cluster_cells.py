@@ -4,17 +4,19 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.carry_out import carry_out
+from flows.clusters import clustered, corrected, insights
 from flows.endings import settle_mark
+from flows.genes import prepared_cells
 from flows.matrix import normalized_cells
 from flows.parameters import takes_settings
 from flows.run_name import run_name
 from flows.stages import Stages
-from tasks.clustering import cluster
 from tasks.core.base.settings import Settings
 from tasks.core.dataset.columns import check_columns
 from tasks.core.dataset.plan import check_sizes
 from tasks.core.model.series import ALONE, fitted
-from tasks.core.results.record import Findings, RunRecord, make_record
+from tasks.core.results.findings import Findings, Fit
+from tasks.core.results.record import RunRecord, make_record
 from tasks.export import export
 from tasks.planning import plan_partitions
 from tasks.series import conclude, continue_series
@@ -26,10 +28,18 @@ _SHARES = {
     "streaming": 16,
     "matrix": 8,
     "gene order": 1,
+    "quality": 8,
     "normalization": 15,
+    "genes": 8,
+    "preparation": 5,
     "svd": 43,
     "embedding": 5,
+    "correction": 5,
     "clustering": 4,
+    "leiden": 4,
+    "markers": 6,
+    "map": 8,
+    "scores": 3,
     "export": 7,
 }
 
@@ -55,10 +65,16 @@ def _all_stages(run: Stages, settings: Settings) -> Findings:
     start = place.start
 
     matrix = normalized_cells(run, plan, settings, start.order if start else None)
-    model = run.one(fit_svd, matrix.normalized, matrix.order, settings, start)
-    embeddings = run.each(embed, matrix.normalized, matrix.order, model, settings)
-    clustering = run.one(cluster, embeddings, model, settings.cluster_numbers[0], settings, start)
-    outputs = run.one(export, plan.vocabulary, matrix.cells, embeddings, model, clustering, settings)
-    learnt = fitted(plan, matrix.cells, matrix.order, model, clustering)
+    prepared = prepared_cells(run, matrix, settings)
+    check_sizes(sum(part.cells for part in matrix.cells), prepared.order.genes, settings)
+    model = run.one(fit_svd, prepared.cells, prepared.order, settings, start)
+    components = run.each(embed, prepared.cells, prepared.order, model, settings)
+    embedded = corrected(run, matrix, components, settings)
+    clusters = clustered(run, embedded, model, settings, start)
+    meaning = insights(run, plan.vocabulary, matrix, embedded, clusters, settings)
+
+    fit = Fit(matrix, prepared, model, embedded, clusters, meaning)
+    outputs = run.one(export, fit, settings)
+    learnt = fitted(plan, matrix.cells, matrix.order, model, clusters.clustering)
     entry = run.one(conclude, run.mark.name, plan, learnt, place, settings) if settings.series else None
-    return Findings(matrix, model, embeddings, clustering, outputs, place, entry)
+    return Findings(fit, outputs, place, entry)

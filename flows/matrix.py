@@ -5,7 +5,7 @@ from tasks.core.base.settings import RunSettings
 from tasks.core.dataset.landing import check_skipped
 from tasks.core.dataset.quality_control import passing
 from tasks.core.references.cells import Checked, Counted, GeneOrder, Plan
-from tasks.core.results.record import Matrix
+from tasks.core.results.findings import Matrix
 from tasks.matrix import build_counts, order_genes
 from tasks.normalization import normalize
 from tasks.quality import check_quality

@@ -12,11 +12,12 @@ from tasks.core.model import fit_kmeans, fit_svd
 from tasks.core.numerics.fold import Blocks
 from tasks.core.references.cells import Cells, Counts, GeneOrder, Normalized, Plan
 from tasks.core.results import results
+from tasks.core.results.findings import Clustered, Embedded, Fit, Insights, Matrix, Prepared
 from tasks.core.storage.store import Outcome, Store
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Made:
     """All that comes before the SVD."""
 
     plan: Plan
@@ -26,7 +27,7 @@ class Prepared:
     normalized: list[Normalized]
 
 
-def prepare(settings: Settings) -> Prepared:
+def prepare(settings: Settings) -> Made:
     """Everything up to the normalized blocks, found in the store or made."""
     store = Store.at(settings.store)
     plan = make_plan(settings)
@@ -34,7 +35,7 @@ def prepare(settings: Settings) -> Prepared:
     cells = _each(settings, lambda part: land_cells(part, genes, settings), plan.partitions)
     counts = _each(settings, lambda part: build_counts(store, part, genes), cells)
     order = order_genes(store, counts[0], genes.genes).result
-    return Prepared(plan, cells, counts, order, _each(settings, lambda part: normalize(store, part, order), counts))
+    return Made(plan, cells, counts, order, _each(settings, lambda part: normalize(store, part, order), counts))
 
 
 def run(settings: Settings) -> None:
@@ -44,8 +45,15 @@ def run(settings: Settings) -> None:
     model = fit_svd.fit_svd(store, made.normalized, made.order, settings, None).result
     embeddings = _each(settings, lambda part: embed(store, part, made.order, model), made.normalized)
     clustering = fit_kmeans.fit_kmeans(store, embeddings, model, settings.cluster_numbers[0], settings, None).result
-    tables = results.Results(made.cells, embeddings, clustering, made.plan.vocabulary, model)
-    results.export(store, Store.at(settings.output), tables)
+    fit = Fit(
+        matrix=Matrix(made.plan, [], [], made.cells, made.counts, made.order, made.normalized, ()),
+        prepared=Prepared(made.normalized, made.order, None),
+        model=model,
+        embedded=Embedded(embeddings, None),
+        clustered=Clustered(clustering, [], None),
+        insights=Insights(None, None, None),
+    )
+    results.export(store, Store.at(settings.output), fit)
 
 
 def _each(settings: Settings, step: Callable[[Any], Outcome[Any]], parts: Sequence[Any]) -> list[Any]:

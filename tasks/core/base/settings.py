@@ -106,7 +106,7 @@ class FitSettings(CellSettings):
     genes: GeneChoice | None = Field(None)
     """Genes that the components are of: all, or the most variable ones as scanpy's flavour of that name chooses them,
     by batch where there is one. Plain: all, atlas: seurat."""
-    top_genes: int = Field(2_000, ge=1)
+    n_top_genes: int = Field(2_000, ge=1)
     """How many of the most variable genes."""
     method: Decomposition | None = Field(None)
     """Truncated SVD, or PCA, which centres each gene. Plain: svd, atlas: pca."""

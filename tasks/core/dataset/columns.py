@@ -14,7 +14,7 @@ from tasks.core.storage.store import Store
 
 # How a cell without a value is told of.
 NO_VALUE = "(none)"
-_MOST_VALUES = 65_535
+_MOST_VALUES = 5_000
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,29 @@ def read_column(store: Store, partitions: Sequence[Cells], name: str) -> Column:
         narrow(np.array([place[value] for value in of_part], np.int64)[within]) for of_part, within in encoded
     )
     return Column(name, tuple(values), codes)
+
+
+def read_batches(store: Store, partitions: Sequence[Cells], recipe: Recipe) -> Column | None:
+    """Read the batches of all cells, if they come in batches.
+
+    Raises:
+        SettingsError: all cells are of one batch, or one of them has a single cell.
+    """
+    if recipe.batch_column is None:
+        return None
+    column = read_column(store, partitions, recipe.batch_column)
+    if len(column.values) == 1:
+        raise SettingsError(
+            f"--batch {column.name}: all cells have the value '{column.values[0]}', and batches must be two or more; "
+            f"--sampling spread takes cells from all over the dataset, --batch none --correction none goes without"
+        )
+    alone = [value for value, cells in zip(column.values, column.counts, strict=True) if cells == 1]
+    if alone:
+        raise SettingsError(
+            f"--batch {column.name}: '{alone[0]}' has a single cell, whose own cannot be told from its batch's; "
+            "--where leaves it out, or take more cells"
+        )
+    return column
 
 
 def _encode(store: Store, part: Cells, name: str) -> tuple[list[str], IntArray]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -27,6 +28,8 @@ from tasks.core.storage.store import Store, store_of
 _FOOTERS_AHEAD = 8
 # A table is kept with a place for each token up to the largest.
 _MAX_TOKEN = 2**24
+# Columns that the results have beside the cells' metadata.
+_OWN_COLUMN = re.compile(r"pc\d+|cluster(_\d+)?|leiden")
 SYMBOL, ENSEMBL, TOKEN = "gene_symbol", "ensembl_id", "token_id"
 
 
@@ -186,7 +189,7 @@ def _metadata_columns(shard: Shard, dataset: str) -> tuple[tuple[str, ...], dict
     fields = [field for field in shard.schema if field.name not in (GENES, EXPRESSIONS)]
     left_out = {field.name: f"type {field.type}" for field in fields if not _fits_a_table(field.type)}
     kept = tuple(field.name for field in fields if field.name not in left_out)
-    taken = [name for name in kept if name == "cluster" or (name[:2] == "pc" and name[2:].isdigit())]
+    taken = [name for name in kept if _OWN_COLUMN.fullmatch(name)]
     if taken:
         raise SourceError(f"'{dataset}' has columns {', '.join(taken)}, the names of the results' own columns")
     return kept, left_out

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tasks.core.base.settings import Settings
-from tasks.core.model.label import embedded_blocks, put_labels
+from tasks.core.model.label import embedded_blocks, nearest_of, put_labels
 from tasks.core.numerics.block import Float64Array, decode_matrix, encode_matrix
 from tasks.core.numerics.block_kmeans import BlockKMeans
 from tasks.core.numerics.matching import change_basis, match, names_after
@@ -46,7 +46,7 @@ def fit_kmeans(
         return Clustering(
             key=key.digest,
             centres=store.put(f"{key.folder}/centres.arrow", encode_matrix(centres), len(centres)),
-            labels=put_labels(store, key, blocks, centres),
+            labels=put_labels(store, key, blocks, nearest_of(centres)),
             sizes=tuple(int(size) for size in kmeans.cluster_sizes_[by_name]),
             names=tuple(sorted(names)),
             named=max(max(names) + 1, 0 if start is None else start.clustering.named),

@@ -1,16 +1,20 @@
-"""The truncated SVD of all partitions together, from their normalized blocks on the store."""
+"""The truncated SVD, or the PCA, of all partitions together, from their normalized blocks on the store."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import add
+from typing import Any
 
 import numpy as np
 
 from tasks.core.base.settings import Settings
 from tasks.core.dataset.partition_steps import gene_ranks
+from tasks.core.dataset.stored_blocks import stored_blocks
 from tasks.core.model.krylov_passes import KrylovPasses
-from tasks.core.numerics.block import Block, decode_matrix, encode_matrix
+from tasks.core.numerics.block import Float32Array, IntArray, decode_matrix, encode_matrix
 from tasks.core.numerics.fold import Blocks, KeepFirst
+from tasks.core.numerics.krylov_pca import KrylovPCA
 from tasks.core.numerics.krylov_svd import KrylovSVD
 from tasks.core.numerics.moments import Moments
 from tasks.core.numerics.ranked import RankedMatrix
@@ -21,6 +25,7 @@ from tasks.core.storage.store import Outcome, StageKey, Store
 VERSION = 3
 # Reading and decoding is a quarter of a pass. This much holds some 30,000 cells.
 _KEPT_BYTES = 2**28
+_ESTIMATORS: dict[str, type[KrylovSVD]] = {"svd": KrylovSVD, "pca": KrylovPCA}
 
 
 def fit_svd(
@@ -34,45 +39,44 @@ def fit_svd(
     of_settings = settings.model_dump(include={"pca_dim", "svd_tolerance", "svd_max_passes", "seed"})
     inputs = of_settings | {"cells": [part.key for part in partitions], "order": order.key}
     inputs |= {"start": None if start is None else start.key}
-    key = StageKey(stage="svd", version=VERSION, inputs=inputs)
+    method = settings.recipe_in_full.method
+    key = StageKey(stage=method, version=VERSION, inputs=inputs)
     passes = KrylovPasses(store, key)
 
     def make() -> Model:
-        svd = KrylovSVD(
+        ranks = gene_ranks(store, order)
+        init_gk = None if start is None else decode_matrix(store.get(start.components))
+        svd = _ESTIMATORS[method](
             settings.pca_dim,
             tol=settings.svd_tolerance,
             max_passes=settings.svd_max_passes,
             random_state=settings.seed,
-            init=None if start is None else decode_matrix(store.get(start.components)).T,
+            init=None if init_gk is None else init_gk[ranks >= 0].T,
         )
-        svd.fit(_matrix(store, partitions, order, settings.threads), journal=passes)
-        return _model(store, key, svd)
+        svd.fit(_matrix(store, partitions, ranks[ranks >= 0], settings.threads), journal=passes)
+        v_gk = np.zeros((len(ranks), settings.pca_dim), np.float32)
+        v_gk[ranks >= 0] = svd.components_.T
+        return _model(store, key, svd, v_gk)
 
     outcome = store.answer(key, Model, make)
     passes.remove(outcome.result.passes)
     return outcome
 
 
-def _matrix(store: Store, partitions: Sequence[Normalized], order: GeneOrder, workers: int) -> RankedMatrix:
+def _matrix(store: Store, partitions: Sequence[Normalized], ranks: IntArray, workers: int) -> RankedMatrix:
     moments = reduce(add, (Moments.from_arrow(store.get(part.moments)) for part in partitions))
-    refs = [ref for part in partitions for ref in part.blocks]
     genes = moments.extent
-    read = KeepFirst(lambda ref: Block.from_arrow(store.get(ref)), lambda block: block.nbytes, _KEPT_BYTES)
-    blocks = Blocks(
-        sources=refs,
-        names=[store.locate(ref.path) for ref in refs],
-        rows=[ref.rows for ref in refs],
-        read=lambda ref: read(ref).matrix(genes),
-        workers=workers,
-    )
-    return RankedMatrix(blocks, gene_ranks(store, order), moments)
+    blocks = stored_blocks(store, partitions, workers)
+    read = KeepFirst(blocks.read, lambda block: block.nbytes, _KEPT_BYTES)
+    matrices: Blocks[Any] = replace(blocks, read=lambda ref: read(ref).matrix(genes))
+    return RankedMatrix(matrices, ranks.astype(np.int32), moments)
 
 
-def _model(store: Store, key: StageKey, svd: KrylovSVD) -> Model:
-    v_gk = svd.components_.T.astype(np.float32)
+def _model(store: Store, key: StageKey, svd: KrylovSVD, v_gk: Float32Array) -> Model:
     return Model(
         key=key.digest,
         components=store.put(f"{key.folder}/components.arrow", encode_matrix(v_gk), len(v_gk)),
+        centre=tuple(svd.components_ @ svd.mean_) if isinstance(svd, KrylovPCA) else (),
         singular_values=tuple(svd.singular_values_),
         residuals=tuple(svd.residuals_),
         settled=tuple(bool(settled) for settled in svd.settled_),

@@ -1,6 +1,6 @@
 """The cluster of each embedded cell: its nearest centre."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from tasks.core.base.settings import RunSettings
 from tasks.core.numerics.block import Float64Array, IntArray, NumberArray, decode_matrix, encode_matrix, narrow
 from tasks.core.numerics.fold import Blocks
 from tasks.core.numerics.lloyd import assign, sum_up
-from tasks.core.references.model import Clusters, Embedding, Labels
+from tasks.core.references.model import Assigned, Clusters, Embedding, Labels
 from tasks.core.storage.store import ObjectRef, Outcome, StageKey, Store
 
 VERSION = 1
@@ -29,7 +29,7 @@ def label_cells(
             key=key.digest,
             centres=clusters.centres,
             names=clusters.names,
-            labels=put_labels(store, key, blocks, centres),
+            labels=put_labels(store, key, blocks, nearest_of(centres)),
             sizes=tuple(int(size) for size in sums.sizes),
             inertia=sums.inertia,
         )
@@ -48,13 +48,23 @@ def embedded_blocks(store: Store, partitions: Sequence[Embedding], workers: int)
     )
 
 
+def nearest_of(centres: Float64Array) -> Callable[[NumberArray], IntArray]:
+    """Give what labels cells, (n, k), with the numbers of the nearest of centres."""
+    return lambda cells: assign(cells, centres)[0]
+
+
+def read_labels(store: Store, assigned: Assigned) -> list[IntArray]:
+    """Give the cluster of each cell, by its place among the names, an array a partition."""
+    return [decode_matrix(store.get(ref))[:, 0] for ref in assigned.labels]
+
+
 def put_labels(
-    store: Store, key: StageKey, blocks: Blocks[NumberArray], centres: Float64Array
+    store: Store, key: StageKey, blocks: Blocks[NumberArray], label: Callable[[NumberArray], IntArray]
 ) -> tuple[ObjectRef, ...]:
-    """Leave the number of the nearest centre of each cell in the store, an object a block."""
+    """Leave the label of each cell in the store, an object a block."""
 
     def put(cells: NumberArray, index: int) -> ObjectRef:
-        labels: IntArray = narrow(assign(cells, centres)[0])
+        labels = narrow(label(cells))
         return store.put(f"{key.folder}/{index:05}.arrow", encode_matrix(labels[:, None]), len(labels))
 
     return tuple(blocks.map(put, np.arange(len(blocks.sources))))

@@ -8,22 +8,25 @@ import numpy as np
 from tasks.core.numerics.block import Block, Float64Array, IntArray
 from tasks.core.numerics.moments import Moments
 
+# scanpy's tutorials clip there.
 MAX_VALUE = 10.0
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """scanpy's `pp.scale(max_value=10)`, each gene shifted so that what is not stored stays zero.
+    """scanpy's `pp.scale` with a `max_value`, each gene shifted so that what is not stored stays zero.
 
     A constant for each gene is all that the result differs by from scanpy's, and a centred PCA does not see it.
 
     Attributes:
         means: (genes,).
         deviations: (genes,) standard deviations, over n - 1; 1 where a gene does not vary.
+        max_value: deviations from the mean at which values are clipped.
     """
 
     means: Float64Array
     deviations: Float64Array
+    max_value: float = MAX_VALUE
 
     @classmethod
     def of(cls, moments: Moments) -> Self:
@@ -34,12 +37,12 @@ class Scaling:
     @property
     def shifts(self) -> Float64Array:
         """(genes,) what a value of zero is scaled to; add it to get scanpy's numbers."""
-        return np.maximum(-self.means / self.deviations, -MAX_VALUE)
+        return np.maximum(-self.means / self.deviations, -self.max_value)
 
     def apply(self, block: Block) -> Block:
-        """Scale a block's values: `clip((x - mean) / deviation, -10, 10)` less the gene's shift, float32."""
+        """Scale a block's values: `(x - mean) / deviation`, clipped, less the gene's shift, float32."""
         scaled = (block.values - self.means[block.genes]) / self.deviations[block.genes]
-        scaled = np.clip(scaled, -MAX_VALUE, MAX_VALUE) - self.shifts[block.genes]
+        scaled = np.clip(scaled, -self.max_value, self.max_value) - self.shifts[block.genes]
         return Block(block.offsets, block.genes, scaled.astype(np.float32))
 
 

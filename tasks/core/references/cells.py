@@ -101,16 +101,21 @@ class Cells(Reference):
     skipped: tuple[Skipped, ...] = ()
 
 
-class Counts(Reference):
-    """A partition's counts matrix, in blocks, and how many cells of it have no counts."""
+class InBlocks(Reference):
+    """A partition's matrix, in blocks."""
 
     key: str
     origin: str
     cells: int
     nonzeros: int
+    blocks: tuple[ObjectRef, ...]
+
+
+class Counts(InBlocks):
+    """A partition's counts matrix, and how many cells of it have no counts."""
+
     empty_cells: int
     repeated_pairs: int
-    blocks: tuple[ObjectRef, ...]
 
 
 class Counted(Reference):
@@ -162,12 +167,7 @@ class Normalization(Reference):
         return ", ".join(f"{name} {value}" for name, value in self)
 
 
-class Normalized(Reference):
-    """A partition's normalized matrix, in blocks, and the moments of its genes."""
+class Normalized(InBlocks):
+    """A partition's normalized matrix, and the moments of its genes."""
 
-    key: str
-    origin: str
-    cells: int
-    nonzeros: int
     moments: ObjectRef
-    blocks: tuple[ObjectRef, ...]

@@ -1,27 +1,22 @@
 """The record of a run, `run.json`: what was asked for, what was read, what it cost and what came out."""
 
-from dataclasses import dataclass
+from collections import Counter
 from importlib.metadata import version
 from platform import python_version
 from typing import Any
 
+from tasks.core.base.recipes import Recipe
 from tasks.core.base.settings import ApplySettings, RunSettings, Settings
 from tasks.core.model.drift import Drift
-from tasks.core.model.series import Continuation, SeriesRun
 from tasks.core.numerics.normalize import NORMALIZATION
 from tasks.core.references.cells import (
-    Cells,
-    Checked,
-    Counted,
-    Counts,
-    GeneOrder,
     Normalization,
-    Normalized,
-    Plan,
     Skipped,
 )
-from tasks.core.references.model import Clustering, Clusters, Components, Embedding, Labels, Model, Output, SavedModel
+from tasks.core.references.insight import Scores
+from tasks.core.references.model import Model, Output
 from tasks.core.results.costs import Costs, StageCost
+from tasks.core.results.findings import Applied, Findings, Fit, Matrix
 from tasks.core.results.results import component_table
 from tasks.core.storage.store import Reference, Store
 
@@ -71,11 +66,20 @@ class RunRecord(Record):
     """All that is known of a finished run that fitted a model.
 
     Attributes:
+        recipe: what was done, in full.
+        removed: cells and genes that were left out, by the name of the setting; one may be beyond several.
+        svd: the components, of the SVD or the PCA.
+        correction: for batches; None where there was none.
+        scores: how good the clusters are; None where they were not scored.
         series: its place in a series of runs, and what changed since the run before; None for a run of none.
     """
 
+    recipe: Recipe
+    removed: dict[str, int]
     svd: dict[str, Any]
+    correction: dict[str, Any] | None
     clustering: dict[str, Any]
+    scores: Scores | None
     series: SeriesRecord | None
 
 
@@ -91,58 +95,17 @@ class ApplyRecord(Record):
     clusters: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Matrix:
-    """What the stages returned that lead to the normalized cells, a matrix in partitions.
-
-    Attributes:
-        counted: all cells that were streamed.
-        checked: the same, those of bad quality left out; empty where none was to be.
-        cells: those of the matrix, whose counts and normalized values follow.
-    """
-
-    plan: Plan
-    counted: list[Counted]
-    checked: list[Checked]
-    cells: list[Cells]
-    counts: list[Counts]
-    order: GeneOrder
-    normalized: list[Normalized]
-    skipped: tuple[Skipped, ...]
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What the stages returned of a run that fitted a model."""
-
-    matrix: Matrix
-    model: Model
-    embeddings: list[Embedding]
-    clustering: Clustering
-    outputs: tuple[Output, ...]
-    place: Continuation
-    entry: SeriesRun | None
-
-
-@dataclass(frozen=True)
-class Applied:
-    """What the stages returned of a run that applied a model."""
-
-    matrix: Matrix
-    model: SavedModel
-    components: Components
-    clusters: Clusters
-    embeddings: list[Embedding]
-    labels: Labels
-    outputs: tuple[Output, ...]
-
-
 def make_record(settings: Settings, found: Findings, costs: Costs) -> RunRecord:
     """Put together what `run.json` says of a fit."""
+    fit = found.fit
     return RunRecord(
-        **_describe_run(settings, found.matrix, costs),
-        svd=_describe_model(found.model),
-        clustering=found.clustering.model_dump(include={"names", "sizes", "inertia", "passes", "settled"}),
+        **_describe_run(settings, fit.matrix, costs),
+        recipe=settings.recipe_in_full,
+        removed=_describe_removed(fit),
+        svd=_describe_model(fit.model),
+        correction=_describe_correction(fit),
+        clustering=fit.clustered.clustering.model_dump(include={"names", "sizes", "inertia", "passes", "settled"}),
+        scores=fit.insights.scores,
         series=_describe_series(found),
         outputs=found.outputs,
     )
@@ -194,6 +157,20 @@ def _describe_dataset(settings: RunSettings, matrix: Matrix) -> dict[str, Any]:
         "cells_read": sum(part.cells.cells for part in matrix.counted),
         "ended_early": matrix.plan.exhausted,
     }
+
+
+def _describe_removed(fit: Fit) -> dict[str, int]:
+    removed: Counter[str] = Counter()
+    for part in fit.matrix.checked:
+        removed.update(part.removed)
+    cells = sum(part.cells.cells for part in fit.matrix.counted) - sum(part.cells for part in fit.matrix.cells)
+    genes = fit.matrix.plan.vocabulary.genes - fit.prepared.order.genes
+    return {"cells": cells, **removed, "genes": genes}
+
+
+def _describe_correction(fit: Fit) -> dict[str, Any] | None:
+    found = fit.embedded.corrected
+    return None if found is None else found.model_dump(include={"batches", "rounds", "settled"})
 
 
 def _describe_series(found: Findings) -> SeriesRecord | None:

@@ -4,7 +4,7 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 from tasks.core.base.errors import StoreError, first_line
 from tasks.core.dataset.plan import ENSEMBL, SYMBOL
 from tasks.core.numerics.block import NumberArray, decode_matrix, decode_table
-from tasks.core.references.cells import Cells, Vocabulary
-from tasks.core.references.model import Embedding, Labels, Model, Output
+from tasks.core.references.cells import Cells
+from tasks.core.references.model import Assigned, Embedding, Labels, Model, Output
+from tasks.core.results.findings import CLUSTER, Fit
 from tasks.core.results.pictures import CellSample, write_scree
 from tasks.core.storage.store import Store
 
@@ -26,28 +27,24 @@ EMBEDDINGS_CSV, EMBEDDINGS_PARQUET = "embeddings.csv", "embeddings.parquet"
 VARIANCE_CSV = "pca_variance.csv"
 COMPONENTS_CSV, COMPONENTS_PARQUET = "components.csv", "components.parquet"
 CLUSTERS_CSV, CLUSTERS_PARQUET = "clusters.csv", "clusters.parquet"
-CLUSTER = "cluster"
+GENES_CSV, MARKERS_CSV = "genes.csv", "markers.csv"
 _FORMULA = r"^[=+\-@\t\r]"
 
 
 @dataclass(frozen=True)
 class LabelledCells:
-    """What the table of cells is made of; partitions in stream order."""
+    """What the table of cells is made of; partitions in stream order.
+
+    Attributes:
+        clusterings: by the name of their column, the one that names the clusters first.
+    """
 
     cells: Sequence[Cells]
     embeddings: Sequence[Embedding]
-    clustering: Labels
+    clusterings: Mapping[str, Assigned]
 
 
-@dataclass(frozen=True)
-class Results(LabelledCells):
-    """What all tables are made of."""
-
-    vocabulary: Vocabulary
-    model: Model
-
-
-def export(store: Store, output: Store, results: Results) -> tuple[Output, ...]:
+def export(store: Store, output: Store, fit: Fit) -> tuple[Output, ...]:
     """Write the tables and pictures beside each other, all of them or none.
 
     The tables are the model that `saved_model` reads.
@@ -55,27 +52,30 @@ def export(store: Store, output: Store, results: Results) -> tuple[Output, ...]:
     Raises:
         StoreError: the output cannot be written.
     """
+    model, clustering = fit.model, fit.clustered.clustering
+    labelled = LabelledCells(fit.matrix.cells, fit.embedded.embeddings, fit.clustered.by_column)
     with _scratch(output) as folder:
-        sample = CellSample(sum(part.cells for part in results.cells), len(results.model.singular_values))
-        _write_embeddings(sample.of(cell_tables(store, results)), folder)
-        sample.write_embedding(results.model, results.clustering, folder)
-        write_scree(results.model, folder)
-        components = component_table(results.model)
+        sample = CellSample(sum(part.cells for part in labelled.cells), len(model.singular_values))
+        _write_embeddings(sample.of(cell_tables(store, labelled)), folder)
+        sample.write_embedding(model, clustering, folder)
+        write_scree(model, folder)
+        components = component_table(model)
         components.select("pc", "explained_variance_ratio").write_csv(folder / VARIANCE_CSV)
         components.write_csv(folder / COMPONENTS_CSV)
-        _write_components(store, results, folder)
-        _write_clusters(store, results.clustering, folder)
+        _write_components(store, fit, folder)
+        _write_clusters(store, clustering, folder)
+        _write_genes(store, fit, folder)
         return _deliver(folder, output)
 
 
-def export_cells(store: Store, output: Store, results: LabelledCells) -> tuple[Output, ...]:
+def export_cells(store: Store, output: Store, labelled: LabelledCells) -> tuple[Output, ...]:
     """Write the tables of cells alone, both of them or none.
 
     Raises:
         StoreError: the output cannot be written.
     """
     with _scratch(output) as folder:
-        _write_embeddings(cell_tables(store, results), folder)
+        _write_embeddings(cell_tables(store, labelled), folder)
         return _deliver(folder, output)
 
 
@@ -99,14 +99,16 @@ def component_table(model: Model) -> pl.DataFrame:
     )
 
 
-def cell_tables(store: Store, results: LabelledCells) -> Iterator[pa.Table]:
-    """One table a partition: the cells' metadata, their embedding (float32) and the name of their cluster."""
-    names = np.asarray(results.clustering.names, np.int32)
-    for cells, embedding, labels in zip(results.cells, results.embeddings, results.clustering.labels, strict=True):
+def cell_tables(store: Store, labelled: LabelledCells) -> Iterator[pa.Table]:
+    """One table a partition: the cells' metadata, their embedding (float32) and the names of their clusters."""
+    for at, (cells, embedding) in enumerate(zip(labelled.cells, labelled.embeddings, strict=True)):
         table = decode_table(store.get(cells.metadata))
         table = _with_components(table, decode_matrix(store.get(embedding.table)))
-        labels_n = decode_matrix(store.get(labels))[:, 0]
-        yield table.append_column(CLUSTER, pa.array(names[labels_n]))
+        for column, assigned in labelled.clusterings.items():
+            names = np.asarray(assigned.names, np.int32)
+            labels_n = decode_matrix(store.get(assigned.labels[at]))[:, 0]
+            table = table.append_column(column, pa.array(names[labels_n]))
+        yield table
 
 
 def _write_embeddings(tables: Iterable[pa.Table], folder: Path) -> None:
@@ -130,10 +132,22 @@ def _harmless(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(pl.when(is_formula).then("'" + texts).otherwise(texts).name.keep()).rename(names)
 
 
-def _write_components(store: Store, results: Results, folder: Path) -> None:
-    genes = decode_table(store.get(results.vocabulary.table)).select([ENSEMBL, SYMBOL])
-    v_gk = decode_matrix(store.get(results.model.components))
-    pq.write_table(_with_components(genes, v_gk), folder / COMPONENTS_PARQUET)
+def _write_components(store: Store, fit: Fit, folder: Path) -> None:
+    v_gk = decode_matrix(store.get(fit.model.components))
+    pq.write_table(_with_components(_gene_names(store, fit), v_gk), folder / COMPONENTS_PARQUET)
+
+
+def _write_genes(store: Store, fit: Fit, folder: Path) -> None:
+    """Write which genes were chosen, and which tell clusters apart, where that was asked for."""
+    if fit.prepared.chosen is not None:
+        statistics = pl.DataFrame(decode_table(store.get(fit.prepared.chosen.table)))
+        _harmless(pl.DataFrame(_gene_names(store, fit)).hstack(statistics)).write_csv(folder / GENES_CSV)
+    if fit.insights.markers is not None:
+        _harmless(pl.DataFrame(decode_table(store.get(fit.insights.markers.top)))).write_csv(folder / MARKERS_CSV)
+
+
+def _gene_names(store: Store, fit: Fit) -> pa.Table:
+    return decode_table(store.get(fit.matrix.plan.vocabulary.table)).select([ENSEMBL, SYMBOL])
 
 
 def _write_clusters(store: Store, clusters: Labels, folder: Path) -> None:

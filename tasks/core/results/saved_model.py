@@ -17,9 +17,10 @@ from tasks.core.numerics.block import decode_table, encode_matrix
 from tasks.core.numerics.normalize import NORMALIZATION
 from tasks.core.references.cells import Normalization, Vocabulary
 from tasks.core.references.model import Clusters, Components, Output, SavedModel
+from tasks.core.results.findings import CLUSTER
 from tasks.core.results.model_files import REMEDY, ModelTable, read_whole, size_of
 from tasks.core.results.record import RECORD
-from tasks.core.results.results import CLUSTER, CLUSTERS_PARQUET, COMPONENTS_PARQUET
+from tasks.core.results.results import CLUSTERS_PARQUET, COMPONENTS_PARQUET
 from tasks.core.storage.files import Files
 from tasks.core.storage.store import Outcome, StageKey, Store, output_of
 

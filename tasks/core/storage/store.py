@@ -206,6 +206,8 @@ def objects_of(value: object) -> Iterator[ObjectRef]:
     elif isinstance(value, tuple | list):
         for item in value:
             yield from objects_of(item)
+    elif isinstance(value, dict):
+        yield from objects_of(list(value.values()))
 
 
 def _checksum(data: bytes | memoryview) -> str:

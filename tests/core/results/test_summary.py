@@ -3,6 +3,7 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
+from tasks.core.base.recipes import PLAIN
 from tasks.core.numerics.normalize import NORMALIZATION
 from tasks.core.references.cells import Skipped
 from tasks.core.references.model import Output
@@ -41,6 +42,10 @@ def record(text: str) -> RunRecord:
         skipped={f"column {text}": text},
         bad_data=(Skipped(shard=text, row=3, rows=2, reason=text),) * 30,
         damaged=(text,),
+        recipe=PLAIN,
+        removed={"cells": 0, "genes": 0},
+        correction=None,
+        scores=None,
         svd={
             "passes": 7,
             "shortcomings": [],

@@ -1,0 +1,154 @@
+"""The genes that the components are to be of: those seen often enough, and of them the most variable."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.core.base.errors import SettingsError
+from tasks.core.base.settings import Settings
+from tasks.core.dataset.columns import Column, read_batches
+from tasks.core.dataset.partition_steps import gene_ranks
+from tasks.core.dataset.stored_blocks import by_block, stored_blocks
+from tasks.core.numerics.block import Block, Float64Array, IntArray, NumberArray, encode_matrix, encode_table
+from tasks.core.numerics.group_moments import GroupMoments, counts_per_million
+from tasks.core.numerics.moments import Moments
+from tasks.core.numerics.regular_variances import RegularVariances
+from tasks.core.numerics.scaling import Scaling
+from tasks.core.numerics.variable_genes import VariableGenes, choose_seurat, choose_seurat_by_batch
+from tasks.core.references.cells import Cells, Counts, GeneOrder, InBlocks, Normalized
+from tasks.core.references.model import ChosenGenes
+from tasks.core.storage.store import Outcome, StageKey, Store
+
+VERSION = 1
+# Columns of the table of genes, as scanpy names them.
+CHOSEN, MEAN, DEVIATION = "highly_variable", "mean", "std"
+_ALL = ""
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """The cells in each of the forms that genes are chosen by, partition by partition."""
+
+    cells: Sequence[Cells]
+    counts: Sequence[Counts]
+    normalized: Sequence[Normalized]
+    order: GeneOrder
+
+
+def choose_genes(store: Store, of: Partitions, settings: Settings) -> Outcome[ChosenGenes]:
+    """Choose genes as the recipe says.
+
+    Raises:
+        SettingsError: fewer genes are left than are to be chosen, or than there are to be components; or the batches
+            are none.
+    """
+    recipe = settings.recipe_in_full
+    asked = recipe.model_dump(include={"genes", "min_cells", "batch"}) | {"n_top_genes": settings.n_top_genes}
+    inputs = asked | {"cells": [part.key for part in of.normalized], "order": of.order.key}
+    key = StageKey(stage="genes", version=VERSION, inputs=inputs)
+
+    def make() -> ChosenGenes:
+        folds = _Folds(store, of, read_batches(store, of.cells, recipe), settings.threads)
+        seen = folds.per_million()
+        left = np.flatnonzero(seen.whole.expressing >= max(recipe.min_cells, 1))
+        if not len(left):
+            raise SettingsError(f"--min_cells {recipe.min_cells:,}: no gene is expressed by so many cells")
+        found = _CHOICES[recipe.genes](folds, seen, left, settings.n_top_genes)
+        chosen = left[found.chosen]
+        ranks = _ranks_among(chosen, gene_ranks(store, of.order))
+        statistics = {name: _spread(values, left, of.order.genes) for name, values in found.statistics.items()}
+        known = {"n_cells": seen.whole.expressing, CHOSEN: ranks >= 0} | folds.scaling()
+        return ChosenGenes(
+            key=key.digest,
+            order=GeneOrder(
+                key=key.digest,
+                genes=len(chosen),
+                ranks=store.put(f"{key.folder}/ranks.arrow", encode_matrix(ranks[:, None]), len(ranks)),
+            ),
+            table=store.put(f"{key.folder}/genes.arrow", encode_table(pa.table(known | statistics)), len(ranks)),
+        )
+
+    return store.answer(key, ChosenGenes, make)
+
+
+@dataclass(frozen=True)
+class _Folds:
+    """Passes over the counts and normalized values of all cells, whose sums are by batch."""
+
+    store: Store
+    of: Partitions
+    batches: Column | None
+    workers: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.batches.values if self.batches else (_ALL,)
+
+    def per_million(self) -> GroupMoments:
+        """Moments of the counts per million, in the vocabulary's order."""
+
+        def moments(block: Block, codes: IntArray) -> GroupMoments:
+            return GroupMoments.of(counts_per_million(block), codes, self.names, self.of.order.genes)
+
+        return self._sum(self.of.normalized, moments).renumbered(gene_ranks(self.store, self.of.order))
+
+    def scaling(self) -> dict[str, Float64Array]:
+        """Mean and standard deviation of each gene's normalized values, in the vocabulary's order."""
+        ranks = gene_ranks(self.store, self.of.order)
+        found = Scaling.of(
+            reduce(add, (Moments.from_arrow(self.store.get(part.moments)) for part in self.of.normalized))
+        )
+        return {MEAN: found.means[ranks], DEVIATION: found.deviations[ranks]}
+
+    def counts(self) -> GroupMoments:
+        """Moments of the counts."""
+        return self._sum(
+            self.of.counts, lambda block, codes: GroupMoments.of(block, codes, self.names, self.of.order.genes)
+        )
+
+    def counts_above(self, bounds: Mapping[str, Float64Array]) -> GroupMoments:
+        """Moments of the counts above a bound for each batch and gene."""
+        return self._sum(self.of.counts, lambda block, codes: GroupMoments.above(block, codes, self.names, bounds))
+
+    def _sum(self, parts: Sequence[InBlocks], moments: Callable[[Block, IntArray], GroupMoments]) -> GroupMoments:
+        codes = self.batches.codes if self.batches else [np.zeros(part.cells, np.int64) for part in parts]
+        blocks = stored_blocks(self.store, parts, self.workers)
+        return reduce(add, blocks.map(moments, by_block(parts, codes)))
+
+
+def _all_of_them(_folds: _Folds, _seen: GroupMoments, left: IntArray, _number: int) -> VariableGenes:
+    return VariableGenes(np.ones(len(left), bool), {})
+
+
+def _by_dispersion(_folds: _Folds, seen: GroupMoments, left: IntArray, number: int) -> VariableGenes:
+    of_left = seen.renumbered(left)
+    if len(of_left.batches) == 1:
+        return choose_seurat(of_left.whole, number)
+    return choose_seurat_by_batch(of_left, number)
+
+
+def _by_regular_variance(folds: _Folds, _seen: GroupMoments, left: IntArray, number: int) -> VariableGenes:
+    trends = RegularVariances.fit(folds.counts().renumbered(left))
+    bounds = {name: _spread(bound, left, folds.of.order.genes) for name, bound in trends.bounds.items()}
+    return trends.choose(folds.counts_above(bounds).renumbered(left), number)
+
+
+_CHOICES = {"all": _all_of_them, "seurat": _by_dispersion, "seurat_v3": _by_regular_variance}
+
+
+def _ranks_among(chosen: IntArray, ranks: IntArray) -> IntArray:
+    """(genes,) columns of the chosen genes, in the order of the ranks, and -1 of all others."""
+    columns = np.full(len(ranks), -1, np.int32)
+    columns[chosen[np.argsort(ranks[chosen])]] = np.arange(len(chosen), dtype=np.int32)
+    return columns
+
+
+def _spread(values: NumberArray, at: IntArray, genes: int) -> Float64Array:
+    """(genes,) the values at their places, NaN at all others."""
+    spread = np.full(genes, np.nan)
+    spread[at] = values
+    return spread

@@ -1,0 +1,82 @@
+"""The genes that tell each cluster from all other cells."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from tasks.core.base.settings import Settings
+from tasks.core.dataset.partition_steps import gene_ranks
+from tasks.core.dataset.plan import ENSEMBL, SYMBOL
+from tasks.core.dataset.stored_blocks import by_block, stored_blocks
+from tasks.core.model.label import read_labels
+from tasks.core.numerics import markers
+from tasks.core.numerics.block import decode_table, encode_table
+from tasks.core.numerics.markers import GeneSums, rank_genes, sum_genes
+from tasks.core.references.cells import GeneOrder, Normalized, Vocabulary
+from tasks.core.references.insight import Markers
+from tasks.core.references.model import Assigned
+from tasks.core.storage.store import Outcome, StageKey, Store
+
+VERSION = 1
+_STATISTICS = ("scores", "logfoldchanges", "pvals", "pvals_adj", "pct_nz_group", "pct_nz_reference")
+
+
+def find_markers(
+    store: Store,
+    partitions: Sequence[Normalized],
+    order: GeneOrder,
+    vocabulary: Vocabulary,
+    clusters: Assigned,
+    settings: Settings,
+) -> Outcome[Markers]:
+    """Rank the genes of each cluster by Welch's t, and give the best with the names of clusters and genes."""
+    most = settings.recipe_in_full.markers
+    inputs = {"cells": [part.key for part in partitions], "clusters": clusters.key, "markers": most}
+    key = StageKey(stage="markers", version=VERSION, inputs=inputs)
+
+    def make() -> Markers:
+        blocks = stored_blocks(store, partitions, settings.threads)
+        labels = by_block(partitions, read_labels(store, clusters))
+        sums = sum_genes(blocks, labels, len(clusters.names), order.genes)
+        gene_of_column = np.argsort(gene_ranks(store, order))
+        names = pl.DataFrame(decode_table(store.get(vocabulary.table)).select([ENSEMBL, SYMBOL]))[gene_of_column]
+        found = rank_genes(sums, min(most, order.genes))
+        top = pl.concat(
+            [_named(of, names, name) for of, name in zip(found, clusters.names, strict=True) if of] or [_NONE]
+        )
+        dots = _dots(sums, found, names, clusters.names)
+        return Markers(
+            key=key.digest,
+            top=store.put(f"{key.folder}/top.arrow", encode_table(top.to_arrow(compat_level=_PLAIN)), len(top)),
+            dots=store.put(f"{key.folder}/dots.arrow", encode_table(dots.to_arrow(compat_level=_PLAIN)), len(dots)),
+        )
+
+    return store.answer(key, Markers, make)
+
+
+_PLAIN = pl.CompatLevel.oldest()
+_NAMES = {"cluster": pl.Int32, "rank": pl.Int32, ENSEMBL: pl.String, SYMBOL: pl.String}
+_NONE = pl.DataFrame(schema=_NAMES | dict.fromkeys(_STATISTICS, pl.Float64))
+
+
+def _named(of: markers.Markers, names: pl.DataFrame, cluster: int) -> pl.DataFrame:
+    """Give a row a gene, the best first."""
+    placed = pl.DataFrame({"cluster": cluster, "rank": np.arange(1, len(of.genes) + 1)})
+    columns = placed.hstack(names[of.genes]).with_columns(**{name: getattr(of, name) for name in _STATISTICS})
+    return columns.cast(_NONE.schema)
+
+
+def _dots(
+    sums: GeneSums, found: Sequence[markers.Markers | None], names: pl.DataFrame, clusters: Sequence[int]
+) -> pl.DataFrame:
+    """Mean, and share of the cells expressing, of every cluster's best genes in every cluster."""
+    genes = np.array(list(dict.fromkeys(gene for of in found if of for gene in of.genes)), np.int64)
+    cells_c = np.maximum(sums.cells_c, 1)[:, None]
+    return pl.DataFrame(
+        {
+            "cluster": np.repeat(np.array(clusters, np.int32), len(genes)),
+            "mean": (sums.sums_cg[:, genes] / cells_c).ravel(),
+            "share": (sums.expressing_cg[:, genes] / cells_c).ravel(),
+        }
+    ).hstack(names[np.tile(genes, len(clusters))])

@@ -1,0 +1,29 @@
+"""Stages: choose the genes that the components are to be of, and prepare their values."""
+
+from prefect.client.schemas.objects import State
+
+from tasks.core.base.settings import Settings
+from tasks.core.model import choose_genes as choice
+from tasks.core.model import prepare_genes as preparation
+from tasks.core.references.cells import Cells, Counts, GeneOrder, Normalized
+from tasks.core.references.model import ChosenGenes
+from tasks.core.storage.store import store_of
+from tasks.stage import as_state, stage
+
+
+@stage(name="genes", task_run_name="choose genes")
+def choose_genes(
+    cells: list[Cells], counts: list[Counts], normalized: list[Normalized], order: GeneOrder, settings: Settings
+) -> ChosenGenes | State[ChosenGenes]:
+    """Choose the genes that enough cells express, and of them the most variable, as the recipe says."""
+    partitions = choice.Partitions(cells, counts, normalized, order)
+    return as_state(choice.choose_genes(store_of(settings), partitions, settings))
+
+
+@stage(name="preparation", task_run_name="prepare {partition.origin}")
+def prepare_genes(
+    partition: Normalized, order: GeneOrder, chosen: ChosenGenes, settings: Settings
+) -> Normalized | State[Normalized]:
+    """Keep the chosen genes of one partition, scaled where the recipe says so."""
+    recipe = settings.recipe_in_full
+    return as_state(preparation.prepare_genes(store_of(settings), partition, order, chosen, recipe))
