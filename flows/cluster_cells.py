@@ -1,5 +1,7 @@
 """The flow: from a dataset in Tahoe's layout to `embeddings.csv` and `pca_variance.csv`."""
 
+from dataclasses import replace
+
 from prefect import flow
 from prefect.client.schemas.objects import State
 
@@ -19,6 +21,7 @@ from tasks.core.results.findings import Findings, Fit
 from tasks.core.results.record import RunRecord, make_record
 from tasks.export import export
 from tasks.planning import plan_partitions
+from tasks.report import write_report
 from tasks.series import conclude, continue_series
 from tasks.svd import embed, fit_svd
 
@@ -41,6 +44,7 @@ _SHARES = {
     "map": 8,
     "scores": 3,
     "export": 7,
+    "report": 2,
 }
 
 
@@ -77,4 +81,6 @@ def _all_stages(run: Stages, settings: Settings) -> Findings:
     outputs = run.one(export, fit, settings)
     learnt = fitted(plan, matrix.cells, matrix.order, model, clusters.clustering)
     entry = run.one(conclude, run.mark.name, plan, learnt, place, settings) if settings.series else None
-    return Findings(fit, outputs, place, entry)
+    found = Findings(fit, outputs, place, entry)
+    page = run.one(write_report, fit, make_record(settings, found, run.costs), settings)
+    return replace(found, outputs=(*outputs, page))

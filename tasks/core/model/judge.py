@@ -58,6 +58,7 @@ def judge(store: Store, of: Judged, settings: Settings) -> Outcome[Scores]:
     def make() -> Scores:
         columns = [read_column(store, of.cells, name) for name in recipe.compared]
         batches = read_column(store, of.cells, recipe.batch_column) if recipe.batch_column else None
+        others = [column for column in columns if column.name != recipe.batch]
         labels = {name: read_labels(store, assigned) for name, assigned in of.clusterings.items()}
         sample = _Sample.of(embedded_blocks(store, of.embeddings, settings.threads), settings.seed)
         first = next(iter(labels))
@@ -69,10 +70,8 @@ def judge(store: Store, of: Judged, settings: Settings) -> Outcome[Scores]:
                 _compare(name, labels[name], of.clusterings[name], column) for name in labels for column in columns
             ),
             compositions=tuple(_cross(store, key, clusters, column) for column in columns),
-            batches=tuple(_cross(store, key, batches, column) for column in columns) if batches else (),
-            confounding={column.name: cramers_v(_tabulate(batches, column).cells) for column in columns}
-            if batches
-            else {},
+            batches=tuple(_cross(store, key, batches, column) for column in others) if batches else (),
+            confounding=_confounding(batches, others) if batches else {},
             mixing=_mixing(store, of, sample, batches, settings) if batches else None,
         )
 
@@ -134,6 +133,10 @@ def _tabulate(row: Column, column: Column) -> Contingency:
     sizes = len(row.values), len(column.values)
     parts = zip(row.codes, column.codes, strict=True)
     return reduce(add, (Contingency.of(of_row, of_column, *sizes) for of_row, of_column in parts))
+
+
+def _confounding(batches: Column, columns: Sequence[Column]) -> dict[str, float]:
+    return {column.name: cramers_v(_tabulate(batches, column).cells) for column in columns}
 
 
 def _mixing(store: Store, of: Judged, sample: _Sample, batches: Column, settings: Settings) -> Mixing:

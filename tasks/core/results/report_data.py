@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import polars as pl
 
@@ -74,7 +75,7 @@ class Agreement:
     column: str
     adjusted_rand: float
     nmi: float
-    recall: Mapping[object, float]
+    recall: Mapping[Any, float]
     ilisi: float | None = None
 
 

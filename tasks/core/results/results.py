@@ -1,11 +1,7 @@
 """The files that a run leaves: `embeddings.csv`, `pca_variance.csv`, the same and more as Parquet, and pictures."""
 
-import hashlib
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +10,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core.base.errors import StoreError, first_line
 from tasks.core.dataset.plan import ENSEMBL, SYMBOL
 from tasks.core.numerics.block import NumberArray, decode_matrix, decode_table
 from tasks.core.references.cells import Cells
 from tasks.core.references.model import Assigned, Embedding, Labels, Model, Output
+from tasks.core.results.delivery import deliver, scratch
 from tasks.core.results.findings import CLUSTER, Fit
 from tasks.core.results.pictures import CellSample, write_scree
 from tasks.core.storage.store import Store
@@ -54,7 +50,7 @@ def export(store: Store, output: Store, fit: Fit) -> tuple[Output, ...]:
     """
     model, clustering = fit.model, fit.clustered.clustering
     labelled = LabelledCells(fit.matrix.cells, fit.embedded.embeddings, fit.clustered.by_column)
-    with _scratch(output) as folder:
+    with scratch(output) as folder:
         sample = CellSample(sum(part.cells for part in labelled.cells), len(model.singular_values))
         _write_embeddings(sample.of(cell_tables(store, labelled)), folder)
         sample.write_embedding(model, clustering, folder)
@@ -65,7 +61,7 @@ def export(store: Store, output: Store, fit: Fit) -> tuple[Output, ...]:
         _write_components(store, fit, folder)
         _write_clusters(store, clustering, folder)
         _write_genes(store, fit, folder)
-        return _deliver(folder, output)
+        return deliver(folder, output)
 
 
 def export_cells(store: Store, output: Store, labelled: LabelledCells) -> tuple[Output, ...]:
@@ -74,9 +70,9 @@ def export_cells(store: Store, output: Store, labelled: LabelledCells) -> tuple[
     Raises:
         StoreError: the output cannot be written.
     """
-    with _scratch(output) as folder:
+    with scratch(output) as folder:
         _write_embeddings(cell_tables(store, labelled), folder)
-        return _deliver(folder, output)
+        return deliver(folder, output)
 
 
 def component_names(number: int) -> list[str]:
@@ -161,33 +157,3 @@ def _with_components(table: pa.Table, matrix: NumberArray) -> pa.Table:
     for name, column in zip(component_names(matrix.shape[1]), matrix.T, strict=True):
         table = table.append_column(name, pa.array(np.ascontiguousarray(column)))
     return table
-
-
-def _deliver(folder: Path, output: Store) -> tuple[Output, ...]:
-    outputs = tuple(_describe(path) for path in sorted(folder.iterdir()))
-    for made in outputs:
-        output.files.move_in(folder / made.name, made.name)
-    return outputs
-
-
-def _describe(path: Path) -> Output:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Output(name=path.name, size=path.stat().st_size, sha256=digest)
-
-
-@contextmanager
-def _scratch(output: Store) -> Iterator[Path]:
-    # Beside the results where they are local, so that moving a file there is one rename.
-    beside = output.files.root if output.files.is_local else None
-    if beside is not None:
-        Path(beside).mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".results-", dir=beside))
-    try:
-        yield folder
-    except OSError as error:
-        if isinstance(error, StoreError):
-            raise
-        raise StoreError(f"cannot write to {output.url}: {error.strerror or first_line(error)}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
