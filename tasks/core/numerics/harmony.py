@@ -32,7 +32,9 @@ _STEP = 0.5
 _CELLS_A_CLUSTER = 30
 _MOST_CLUSTERS = 100
 _OBJECTIVE_SCALE = 2000.0
-_SAMPLE = 20_000
+# Cells of which the start is found; starts and passes as harmonypy had them while it used scikit-learn.
+_SAMPLE = 10_000
+_STARTS = 10
 _START_ITERATIONS = 25
 
 
@@ -106,7 +108,7 @@ def harmonize(
         harmony: parameters.
 
     Raises:
-        SettingsError: all cells are of one batch, or a batch has one cell.
+        SettingsError: all cells are of one batch, a batch has one cell, or there are more clusters than cells.
         NumericsError: a value of the embedding is not finite; names the block.
     """
     cells_b = _cells(batches, names)
@@ -145,7 +147,7 @@ class _Passes:
         self._blocks, self._batches, self._rounds, self._harmony = blocks, batches, rounds, harmony
         self._cells_b = cells_b
         by_size = min(round(int(cells_b.sum()) / _CELLS_A_CLUSTER), _MOST_CLUSTERS)
-        self._clusters = harmony.clusters or max(by_size, 1)
+        self._clusters = max(by_size, 1) if harmony.clusters is None else harmony.clusters
 
     def run(self) -> Harmonized:
         """Make rounds until the objective is at rest."""
@@ -168,9 +170,14 @@ class _Passes:
     def _start(self) -> Float64Array:
         rows = draw(self._blocks.rows, _SAMPLE, np.random.default_rng(self._harmony.seed))
         cells = to_length_1(take(self._blocks, rows))
+        if not 1 <= self._clusters <= len(cells):
+            raise SettingsError(
+                f"clusters={self._clusters} must be from 1 to the cells that they start from, {len(cells):,}"
+            )
         if not np.isfinite(cells).all():
             raise NumericsError("the embedding has values that are not finite")
-        kmeans = KMeans(self._clusters, n_init=1, max_iter=_START_ITERATIONS, random_state=self._harmony.seed)
+        seed = self._harmony.seed
+        kmeans = KMeans(self._clusters, n_init=_STARTS, max_iter=_START_ITERATIONS, random_state=seed)
         return to_length_1(kmeans.fit(cells).cluster_centers_).astype(np.float64)
 
     def _sum_up(self, blocks: Blocks[NumberArray], soft: SoftClusters) -> Masses:

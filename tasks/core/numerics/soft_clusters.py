@@ -93,8 +93,9 @@ def by_batch(batches_n: IntArray) -> Iterator[tuple[int, IntArray]]:
     """Yield each batch that there is, and its cells in order."""
     order = np.argsort(batches_n, kind="stable")
     present, starts = np.unique(batches_n[order], return_index=True)
-    for batch, cells in zip(present, np.split(order, starts[1:]), strict=True):
-        yield int(batch), cells
+    ends = np.append(starts[1:], len(order))
+    for batch, start, end in zip(present.tolist(), starts, ends, strict=False):
+        yield batch, order[start:end]
 
 
 def to_length_1(z_nk: NumberArray) -> Float32Array:

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 
 import harmonypy
 import numpy as np
@@ -91,6 +92,18 @@ def test_workers_do_not_matter_to_the_last_bit() -> None:
     three, same = corrected(simulated(), size=250, workers=3)
     assert np.array_equal(one, three)
     assert done == same
+
+
+def test_a_block_without_cells_adds_nothing() -> None:
+    z_nk, codes_n = simulated()
+    cuts = [0, 1_000, 1_000, 3_000]
+    parts = [slice(*ends) for ends in pairwise(cuts)]
+    blocks = Blocks(parts, ["a", "b", "c"], [1_000, 0, 2_000], lambda part: z_nk[part], workers=2)
+    names = [str(batch) for batch in range(5)]
+    rounds = MemoryRounds(1)
+    done = harmonize(blocks, [codes_n[part] for part in parts], names, rounds, Harmony())
+    assert done.rounds == corrected(simulated())[1].rounds
+    assert [len(block) for _, block in sorted(rounds.kept[done.rounds].items())] == [1_000, 0, 2_000]
 
 
 def test_a_cluster_that_one_batch_has_to_itself_stays_where_it_is() -> None:
