@@ -131,6 +131,6 @@ def made_in_all(outputs: list[str]) -> Counter[str]:
     made: Counter[str] = Counter()
     for output in outputs:
         for cost in record(output)["stages"]:
-            if cost["stage"] not in ("plan", "export"):
+            if cost["stage"] not in ("plan", "export", "report"):
                 made[cost["stage"].replace(" ", "_")] += cost["made"]
     return made

@@ -69,7 +69,7 @@ def test_nothing_new_gives_the_same_files_and_says_so(run: Run, tmp_path: Path) 
     run(dataset=grow(tmp_path / "dataset", 2), **SIZES)
     second = run(dataset=grow(tmp_path / "dataset", 3), output=tmp_path / "second", **SIZES)
     third = run(dataset=tmp_path / "dataset", output=tmp_path / "third", **SIZES)
-    assert set(third.steps("made")) == {"plan", "series", "export", "drift"}
+    assert set(third.steps("made")) == {"plan", "series", "export", "drift", "report"}
     assert "nothing has changed since run 2 of series 'weekly'" in third.out
     for name in ("embeddings.csv", "pca_variance.csv", "components.csv", "history.parquet"):
         assert (third.output / name).read_bytes() == (second.output / name).read_bytes()

@@ -77,7 +77,7 @@ def test_what_no_recent_run_used_is_pruned(run: Run, dataset: Path, tmp_path: Pa
     assert main(["store", "prune", "--store", str(store)]) == 0
     assert "leases" not in stages(store)
     again = run(dataset=dataset, **SIZES, output=tmp_path / "third")
-    assert set(again.steps("made")) == {"plan", "export"}
+    assert set(again.steps("made")) == {"plan", "export", "report"}
     age(store, 40)
     assert main(["store", "prune", "--store", str(store)]) == 0
     assert stages(store) == set()

@@ -162,7 +162,7 @@ class _Passes:
             free = replace(free, centres_ck=centres_ck)
             masses = self._correct(number, current, soft, added_bck, free)
             current = self._rounds.blocks(number)
-            report(Progress("batches", "round", number, note=f"objective {objectives[-1]:.6g}"))
+            report(Progress("correction", "round", number, note=f"objective {objectives[-1]:.6g}"))
             if (objectives[-2] - objectives[-1]) / abs(objectives[-2]) < self._harmony.tolerance:
                 return Harmonized(number, converged=True, objectives=tuple(objectives))
         return Harmonized(self._harmony.max_rounds, converged=False, objectives=tuple(objectives))
