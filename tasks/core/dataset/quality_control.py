@@ -1,7 +1,5 @@
 """Cells of bad quality are left out of a partition, and counted."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -10,7 +8,7 @@ from tasks.core.base.errors import DataError, SettingsError
 from tasks.core.base.recipes import Recipe
 from tasks.core.dataset.partition_steps import put_block, read_blocks
 from tasks.core.dataset.plan import SYMBOL
-from tasks.core.numerics.block import Block, decode_table, encode_table, in_blocks
+from tasks.core.numerics.block import decode_table, encode_table
 from tasks.core.numerics.quality import (
     COUNTS_COLUMN,
     GENES_COLUMN,
@@ -101,19 +99,16 @@ def _keep(store: Store, key: StageKey, counted: Counted, quality: CellQuality, k
 def _put_kept(
     store: Store, key: StageKey, counted: Counted, kept: npt.NDArray[np.bool_]
 ) -> tuple[tuple[ObjectRef, ...], int, int]:
+    """Give the blocks of the cells that were kept, their nonzeros and their empty cells; whole ones where they are."""
     refs: list[ObjectRef] = []
     nonzeros = empty = 0
-    for block in in_blocks(_kept_rows(store, counted, kept), counted.counts.blocks[0].rows):
-        refs.append(put_block(store, key, len(refs), block))
-        nonzeros += len(block.values)
-        empty += int((np.diff(block.offsets) == 0).sum())
+    ends = np.cumsum([ref.rows for ref in counted.counts.blocks])
+    blocks = read_blocks(store, counted.counts.blocks)
+    for ref, block, of_block in zip(counted.counts.blocks, blocks, np.split(kept, ends[:-1]), strict=True):
+        if not of_block.any():
+            continue
+        left = block if of_block.all() else block.take(np.flatnonzero(of_block))
+        refs.append(ref if left is block else put_block(store, key, len(refs), left))
+        nonzeros += len(left.values)
+        empty += int((np.diff(left.offsets) == 0).sum())
     return tuple(refs), nonzeros, empty
-
-
-def _kept_rows(store: Store, counted: Counted, kept: npt.NDArray[np.bool_]) -> Iterator[Block]:
-    start = 0
-    for block in read_blocks(store, counted.counts.blocks):
-        chosen = block.take(np.flatnonzero(kept[start : start + block.cells]))
-        start += block.cells
-        if chosen.cells:
-            yield chosen
