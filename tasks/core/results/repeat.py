@@ -23,11 +23,10 @@ def changed_settings(record: Record) -> dict[str, Any]:
 
 
 def repeat_command(record: Record) -> str:
-    """Give the command that repeats a run, quoted for a POSIX shell: what is not a default is a flag."""
-    words = ["python", "flows/run.py", *(["apply"] if isinstance(record, ApplyRecord) else [])]
-    for name, value in changed_settings(record).items():
-        words += _flag(name, value)
-    return shlex.join(words)
+    """Give the command that repeats a run, quoted for a POSIX shell: what is not a default is a flag, one a line."""
+    command = "python flows/run.py" + (" apply" if isinstance(record, ApplyRecord) else "")
+    flags = (shlex.join(_flag(name, value)) for name, value in changed_settings(record).items())
+    return " \\\n    ".join([command, *flags])
 
 
 def _flag(name: str, value: object) -> list[str]:

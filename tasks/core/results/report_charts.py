@@ -99,12 +99,12 @@ def _key() -> str:
         f'<circle cx="{10 + 22 * at}" cy="10" r="{8.5 * share**0.5:.1f}" class="d5"/>'
         for at, share in enumerate((0.1, 0.25, 0.5, 1.0))
     )
-    shades = "".join(f'<rect x="{12 * at}" y="3" width="12" height="14" class="d{at}"/>' for at in range(1, STEPS))
+    shades = "".join(f'<rect x="{12 * at - 10}" y="3" width="12" height="14" class="d{at}"/>' for at in range(1, STEPS))
     return (
         "Size: share of the cluster's cells that express the gene "
         f'(<svg class="paper key" width="88" height="20" aria-hidden="true">{sizes}</svg> 10, 25, 50, 100 %). '
         "Colour: mean expression, from none to that of the cluster where it is highest "
-        f'(<svg class="paper key" width="108" height="20" aria-hidden="true"><g>{shades}</g></svg>).'
+        f'(<svg class="paper key" width="100" height="20" aria-hidden="true"><g>{shades}</g></svg>).'
     )
 
 
@@ -122,11 +122,12 @@ def histogram(of: Histogram) -> Html:
     )
     places = [6 + step * place for place in np.interp(of.thresholds, of.edges.astype(float), np.arange(bins + 1.0))]
     lines = "".join(_threshold(x, value, width) for x, value in zip(places, of.thresholds, strict=True))
-    alt = text(f"Histogram of {of.measure} over {int(of.counts_b.sum()):,} cells{_told(of.thresholds)}.")
+    told = f"{of.measure}: {int(of.counts_b.sum()):,} cells{_told(of.thresholds)}"
     return Html(
-        f'<figure><svg class="paper" role="img" aria-label="{alt}" viewBox="0 0 {width} {height}">{bars}{lines}'
+        f'<figure><svg class="paper" role="img" aria-label="Histogram of {text(told)}" '
+        f'viewBox="0 0 {width} {height}">{bars}{lines}'
         f'<line x1="6" x2="{width - 6}" y1="{base}" y2="{base}" class="axis"/>{_ticks(of.edges, step, base)}</svg>'
-        f"<figcaption>{text(of.measure)}: {int(of.counts_b.sum()):,} cells{text(_told(of.thresholds))}</figcaption>"
+        f"<figcaption>{text(told)}</figcaption>"
         "</figure>"
     )
 
@@ -149,4 +150,4 @@ def _ticks(edges: Float64Array | NumberArray, step: float, base: int) -> str:
 
 def _told(thresholds: Sequence[float]) -> str:
     bounds = " and ".join(f"{value:,g}" for value in thresholds)
-    return f"; bounds at {bounds} (dashed)" if bounds else ""
+    return f"; {'bound' if len(thresholds) == 1 else 'bounds'} at {bounds} (dashed)" if bounds else ""

@@ -42,7 +42,7 @@ def components(record: RunRecord) -> tuple[str, Html]:
     ratios, residuals = (fitted[name].to_numpy() for name in ("explained_variance_ratio", "residual"))
     drawn = plots.scree(ratios, residuals, fitted["settled"].to_numpy())
     alt = f"Scree plot: share of the variance, and residual, of {len(fitted):,} components; components.csv has them."
-    return section("Components", picture(drawn, alt, f"{accuracy(record)}."))
+    return section("Components", picture(drawn, alt, f"{accuracy(record)}.", "wide"))
 
 
 def embedding(cells: DrawnCells) -> tuple[str, Html]:
@@ -98,12 +98,20 @@ def sizes(record: RunRecord | ApplyRecord) -> tuple[str, Html]:
 
 def compositions(crossed: Sequence[CrossTable]) -> tuple[str, Html]:
     """Show what the clusters are made of."""
-    return section("Composition", side_by_side(map(_composition, crossed)))
+    return section("Composition", *_compositions(crossed))
+
+
+def _compositions(crossed: Sequence[CrossTable]) -> list[Html]:
+    single = [f"All cells have one {one.column}: {one.column_names[0]}." for one in crossed if _is_single(one)]
+    maps = [_composition(one) for one in crossed if not _is_single(one)]
+    return [side_by_side(maps), *([bullets(single)] if single else [])]
+
+
+def _is_single(crossed: CrossTable) -> bool:
+    return len(crossed.column_names) == 1
 
 
 def _composition(crossed: CrossTable) -> Html:
-    if len(crossed.column_names) < 2:
-        return paragraph(f"{crossed.column} has one value only: {', '.join(map(str, crossed.column_names))}.")
     caption = f"Of the cells of each {crossed.row}, the share with each {crossed.column}, in percent"
     return subsection(f"{crossed.row} by {crossed.column}", heat_map(crossed, caption))
 
@@ -178,7 +186,7 @@ def confounding(batches: Sequence[CrossTable]) -> tuple[str, Html]:
         ),
         table(f"How much {key} and each column tell of each other", head, rows, right=2),
         bullets(would_remove(one) for one in batches),
-        side_by_side(map(_composition, batches)),
+        *_compositions(batches),
     )
 
 
@@ -216,7 +224,10 @@ def markers(of: Markers) -> tuple[str, Html]:
         _top_genes(name, rows)
         for (name,), rows in _first(of.top, _MOST_TOP // clusters).group_by("cluster", maintain_order=True)
     ]
-    told = "In / out: the share of cells that express a gene, in the cluster and in all others."
+    told = (
+        "FC: fold change. In / out: the share of cells that express a gene, in the cluster and in all others. "
+        "Adj. p: of Welch's t-test, adjusted for all genes (Benjamini-Hochberg)."
+    )
     return section("Markers", dot_plot(of, list(drawn)), paragraph(told), grid(tables))
 
 
@@ -225,13 +236,13 @@ def _first(top: pl.DataFrame, number: int) -> pl.DataFrame:
 
 
 def _top_genes(cluster: object, rows: pl.DataFrame) -> Html:
-    head = ["gene", "log2 fold", "in / out, %", "adjusted p"]
+    head = ["gene", "log2 FC", "in / out, %", "adj. p"]
     told = [
         (
             row["gene"],
             f"{row['logfoldchanges']:+.1f}",
             f"{100 * row['pct_nz_group']:.0f} / {100 * row['pct_nz_reference']:.0f}",
-            f"{row['pvals_adj']:.0e}",
+            f"{row['pvals_adj']:.0e}" if row["pvals_adj"] >= 1e-300 else "<1e-300",
         )
         for row in rows.iter_rows(named=True)
     ]

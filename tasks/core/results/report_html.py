@@ -15,13 +15,14 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-ur
 
 
 def text(value: object) -> Html:
-    """Escape a value as one line of text; what is not known is a dash."""
-    return Html("&ndash;" if value is None else html.escape(one_line(value)))
+    """Escape a value as one line of text; what is not known is a dash, and what shows nothing is said to."""
+    return Html("&ndash;" if value is None else html.escape(one_line(value)) or "(empty)")
 
 
 def verbatim(value: str) -> Html:
-    """Escape a text as it stands; what cannot be seen is shown as a mark."""
-    return Html(html.escape("".join(letter if letter.isprintable() else "\ufffd" for letter in value)))
+    """Escape a text of lines as it stands; what cannot be seen is shown as a mark."""
+    seen = (letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in value)
+    return Html(html.escape("".join(seen)))
 
 
 def join(parts: Iterable[Html]) -> Html:
@@ -88,11 +89,11 @@ def share_bar(share: float, label: str) -> Safe:
     return Safe(Html(f'<span class="bar"><i style="width:{width}%"></i></span><span class="num">{text(label)}</span>'))
 
 
-def picture(png: bytes, alt: str, caption: str) -> Html:
-    """Show a PNG with what it shows in words."""
+def picture(png: bytes, alt: str, caption: str, kind: str = "") -> Html:
+    """Show a PNG with what it shows in words; one of kind 'wide' is not made narrower than it can be read."""
     data = b64encode(png).decode()
     return Html(
-        f'<figure><img src="data:image/png;base64,{data}" alt="{text(alt)}">'
+        f'<figure class="{kind}"><img src="data:image/png;base64,{data}" alt="{text(alt)}">'
         f"<figcaption>{text(caption)}</figcaption></figure>"
     )
 

@@ -4,7 +4,7 @@ from tasks.core.results.record import RECORD, Record
 from tasks.core.results.repeat import changed_settings, repeat_command, settings_of
 from tasks.core.results.report_charts import histogram
 from tasks.core.results.report_data import Quality
-from tasks.core.results.report_html import Html, grid, paragraph, section, subsection, table, verbatim
+from tasks.core.results.report_html import Html, Safe, grid, paragraph, section, subsection, table, text, verbatim
 from tasks.core.results.summary import COST_COLUMNS, costs
 
 
@@ -50,12 +50,17 @@ def settings(record: Record) -> tuple[str, Html]:
     """List all settings, and which are not the defaults."""
     fields, changed = settings_of(record).model_fields, changed_settings(record)
     rows = [
-        (name, value, "given" if name in changed else "", fields[name].description if name in fields else None)
+        (name, _value(value, fields[name].description if name in fields else None, is_given=name in changed))
         for name, value in record.settings.items()
     ]
     return section(
-        "Settings", table("All settings of the run", ["setting", "value", "not the default", "meaning"], rows)
+        "Settings", table("All settings of the run; those in bold are not the defaults", ["setting", "value"], rows)
     )
+
+
+def _value(value: object, meaning: str | None, *, is_given: bool) -> Safe:
+    shown = f"<b>{text(value)}</b>" if is_given else text(value)
+    return Safe(Html(f"{shown}<small>{text(meaning)}</small>" if meaning else shown))
 
 
 def repeat(record: Record) -> tuple[str, Html]:

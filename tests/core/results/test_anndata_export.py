@@ -1,0 +1,255 @@
+"""Whether AnnData and scanpy take what is exported for their own."""
+
+import tracemalloc
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import scipy.sparse as sp
+from zarr.storage import ZipStore
+
+from tasks.core.base.errors import DataError
+from tasks.core.numerics.block import Block
+from tasks.core.results.anndata_export import (
+    AnnDataParts,
+    CountsOfCells,
+    decomposition_notes,
+    marker_notes,
+    write_h5ad,
+    write_zarr_zip,
+)
+from tasks.core.results.anndata_table import TableRows, natural_order, safe_names
+
+CELLS, GENES, PIECE = 60, 12, 17
+ODD = ["a/b", "naïve 日本", "\u202e", "", "x\x00y", None, "<script>", "b" * 400]
+
+
+def cut(rows: Any, piece: int = PIECE) -> Callable[[], Iterator[Any]]:
+    return lambda: (rows[start : start + piece] for start in range(0, len(rows), piece))
+
+
+def metadata() -> pl.DataFrame:
+    rng = np.random.default_rng(0)
+    return pl.DataFrame(
+        {
+            "barcode": [f"cell{at}" for at in range(CELLS)],
+            "plate": [f"plate{at % 11}" for at in range(CELLS)],
+            "a/b": [ODD[at % len(ODD)] for at in range(CELLS)],
+            "a_b": [at % 5 or None for at in range(CELLS)],
+            "_index": pl.Series([None] * CELLS, dtype=pl.String),
+            "dose": rng.random(CELLS).astype(np.float32),
+            "ok": [at % 3 > 0 for at in range(CELLS)],
+            "perhaps": [None, True, False] * (CELLS // 3),
+            "unique": [f"text {at}" for at in range(CELLS)],
+            "cluster": [(7, 10, 9)[at % 3] for at in range(CELLS)],
+        }
+    )
+
+
+def counts() -> sp.csr_array:
+    return sp.random_array(
+        (CELLS, GENES), density=0.4, rng=3, data_sampler=lambda size: 1.0 + np.arange(size) % 9
+    ).tocsr()
+
+
+def blocks(matrix: sp.csr_array, piece: int = PIECE) -> Callable[[], Iterator[Block]]:
+    return lambda: (
+        Block(part.indptr, part.indices, part.data.astype(np.uint16)) for part in cut(_Rows(matrix), piece)()
+    )
+
+
+class _Rows:
+    def __init__(self, matrix: sp.csr_array) -> None:
+        self._matrix = matrix
+
+    def __len__(self) -> int:
+        return int(self._matrix.shape[0])
+
+    def __getitem__(self, rows: slice) -> sp.csr_array:
+        return self._matrix[rows]
+
+
+def parts(with_counts: bool = True) -> AnnDataParts:
+    rng = np.random.default_rng(1)
+    genes = pl.DataFrame(
+        {"ensembl_id": [f"ENSG{at}" for at in range(GENES)], "gene_symbol": [f"G{at}" for at in range(GENES)]}
+    )
+    top = pl.DataFrame(
+        {"cluster": np.repeat([7, 9, 10], 4), "gene": genes["ensembl_id"].to_list()}
+        | {name: rng.random(12) for name in ("scores", "logfoldchanges", "pvals", "pvals_adj")}
+    )
+    coordinates = {name: rng.normal(size=(CELLS, of)).astype(np.float32) for name, of in (("X_pca", 5), ("X_umap", 2))}
+    variances = np.array([5.0, 4, 3, 2, 1])
+    return AnnDataParts(
+        obs=TableRows(cut(metadata()), CELLS, ("cluster",), "barcode"),
+        var=TableRows(lambda: [genes.with_columns(highly_variable=pl.int_range(GENES) < 8)], GENES, (), "ensembl_id"),
+        obsm={name: cut(values) for name, values in coordinates.items()},
+        varm={"PCs": rng.normal(size=(GENES, 5))},
+        uns={
+            "pca": decomposition_notes(variances, variances / 100, zero_center=True),
+            "rank_genes_groups": marker_notes(top, "cluster"),
+        },
+        counts=CountsOfCells(blocks(counts()), counts().nnz) if with_counts else None,
+    )
+
+
+FORMATS = {"h5ad": write_h5ad, "zarr.zip": write_zarr_zip}
+
+
+def read(path: Path, **how: Any) -> Any:
+    import anndata  # noqa: PLC0415
+
+    if path.suffix == ".h5ad":
+        return anndata.read_h5ad(path, **how)
+    with ZipStore(path, mode="r") as store:
+        return anndata.read_zarr(store)
+
+
+def written(folder: Path, kind: str, of: AnnDataParts) -> Path:
+    path = folder / f"results.{kind}"
+    FORMATS[kind](path, of)
+    assert [file.name for file in folder.iterdir()] == [path.name]
+    return path
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_what_is_read_is_what_was_written(tmp_path: Path, kind: str) -> None:
+    of = parts()
+    adata = read(written(tmp_path, kind, of))
+    table = metadata()
+    assert adata.obs_names.tolist() == table["barcode"].to_list()
+    assert adata.obs_names.name == "barcode"
+    assert adata.var_names.tolist() == [f"ENSG{at}" for at in range(GENES)]
+    assert adata.var["highly_variable"].sum() == 8
+    assert adata.obs.columns.tolist() == ["plate", "a_b", "a_b_", "_index_", *table.columns[5:]]
+    assert adata.obs["plate"].cat.categories.tolist() == [f"plate{at}" for at in range(11)]
+    assert adata.obs["cluster"].cat.categories.tolist() == ["7", "9", "10"]
+    odd = [None if text is None else text.replace("\x00", "\ufffd") for text in table["a/b"].to_list()]
+    assert adata.obs["a_b"].astype(object).where(adata.obs["a_b"].notna(), None).tolist() == odd
+    assert adata.obs["unique"].tolist() == table["unique"].to_list()
+    assert adata.obs["_index_"].isna().all()
+    assert adata.obs["perhaps"].cat.categories.tolist() == ["false", "true"]
+    np.testing.assert_array_equal(adata.obs["a_b_"], table["a_b"].cast(pl.Float64).to_numpy())
+    np.testing.assert_array_equal(adata.obs["dose"], table["dose"].to_numpy())
+    assert adata.obs["ok"].dtype == bool
+    assert (counts() != adata.X).nnz == 0
+    assert adata.X.dtype == np.float32
+    for name in ("X_pca", "X_umap"):
+        np.testing.assert_array_equal(adata.obsm[name], np.concatenate(list(of.obsm[name]())))
+    np.testing.assert_array_equal(adata.varm["PCs"], of.varm["PCs"])
+    np.testing.assert_array_equal(adata.uns["pca"]["variance"], [5, 4, 3, 2, 1])
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_without_counts_there_is_an_x_of_zeros_and_the_bytes_are_the_same_each_time(tmp_path: Path, kind: str) -> None:
+    files = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        files.append(written(tmp_path / name, kind, parts(with_counts=False)))
+    assert files[0].read_bytes() == files[1].read_bytes()
+    adata = read(files[0])
+    assert adata.X.shape == (CELLS, GENES)
+    assert adata.X.nnz == 0
+
+
+def test_a_backed_file_is_read_when_asked_for(tmp_path: Path) -> None:
+    backed = read(written(tmp_path, "h5ad", parts()), backed="r")
+    assert backed.isbacked
+    assert backed.obs["cluster"].value_counts().to_dict() == {"7": 20, "9": 20, "10": 20}
+    assert (counts() != backed.to_memory().X).nnz == 0
+
+
+# anndata sets an option of pandas that has no effect any more.
+@pytest.mark.filterwarnings("ignore:The 'mode.chained_assignment' option")
+@pytest.mark.skipif(
+    [*map(int, version("anndata").split(".")[:3])] < [0, 12, 7],
+    reason="before 0.12.7, anndata cannot cut a backed sparse matrix with scipy 1.17, its own neither",
+)
+def test_a_backed_file_gives_some_of_the_cells(tmp_path: Path) -> None:
+    backed = read(written(tmp_path, "h5ad", parts()), backed="r")
+    some = backed[backed.obs["cluster"].to_numpy() == "9"].to_memory()
+    assert (counts()[2::3] != some.X).nnz == 0
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_scanpy_draws_it(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    adata = read(written(tmp_path, kind, parts()))
+    with warnings.catch_warnings():
+        # scanpy's own, at its import and in its plots.
+        warnings.simplefilter("ignore")
+        import matplotlib.pyplot as plt  # noqa: PLC0415
+        import scanpy as sc  # noqa: PLC0415
+
+        sc.pl.pca(adata, color="cluster", show=False)
+        sc.pl.pca_variance_ratio(adata, show=False)
+        sc.pl.pca_loadings(adata, show=False, n_points=6)
+        sc.pl.umap(adata, color=["plate", "ENSG1"], show=False)
+        sc.pl.embedding(adata, "X_umap", color="G1", gene_symbols="gene_symbol", show=False)
+        sc.pl.dotplot(adata, ["ENSG0", "ENSG1"], groupby="cluster", show=False)
+        sc.pl.rank_genes_groups_dotplot(adata, n_genes=2, dendrogram=False, show=False)
+        sc.pl.rank_genes_groups(adata, n_genes=2, show=False)
+        plt.close("all")
+        told = sc.get.rank_genes_groups_df(adata, "9")
+    assert told["names"].tolist() == [f"ENSG{at}" for at in range(4, 8)]
+
+
+def test_rows_are_numbered_where_their_names_are_not_each_another(tmp_path: Path) -> None:
+    all_names: list[list[str | None]] = [["a", "a", "b"], ["a", None, "b"]]
+    for names in all_names:
+        table = pl.DataFrame({"barcode": names, "__": [1, 2, 3]})
+        (tmp_path / "results.h5ad").unlink(missing_ok=True)
+        adata = read(
+            written(tmp_path, "h5ad", replace(parts(False), obs=TableRows(cut(table, 2), 3, (), "barcode"), obsm={}))
+        )
+        assert adata.obs_names.tolist() == ["0", "1", "2"]
+        assert adata.obs["barcode"].isna().sum() == names.count(None)
+
+
+def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
+    whole = parts()
+    assert whole.counts is not None
+    for wrong, told in (
+        (replace(whole, obsm={"X_pca": cut(np.zeros((CELLS - 1, 2)))}), "X_pca has 59 values for 60 places"),
+        (replace(whole, counts=replace(whole.counts, nonzeros=5)), f"X has {counts().nnz} values for 5 places"),
+        (replace(whole, obs=replace(whole.obs, length=70)), "X has 61 values for 71 places"),
+    ):
+        with pytest.raises(DataError, match=told):
+            write_h5ad(tmp_path / "wrong.h5ad", wrong)
+
+
+def peak(folder: Path, kind: str, repeats: int) -> int:
+    """Most memory that Python's allocator gave while so many times the same cells were written."""
+    matrix = sp.random_array((500, 2_000), density=0.1, rng=0).tocsr()
+    block = Block(matrix.indptr, matrix.indices, np.ones(matrix.nnz, np.uint16))
+    rows = pl.DataFrame({"plate": ["p1", "p2"] * 250, "number": np.arange(500)})
+    genes = pl.DataFrame({"ensembl_id": [f"g{at}" for at in range(2_000)]})
+    of = AnnDataParts(
+        obs=TableRows(lambda: (rows for _ in range(repeats)), 500 * repeats),
+        var=TableRows(lambda: [genes], 2_000, (), "ensembl_id"),
+        obsm={"X_pca": lambda: (np.zeros((500, 20), np.float32) for _ in range(repeats))},
+        varm={},
+        counts=CountsOfCells(lambda: (block for _ in range(repeats)), matrix.nnz * repeats),
+    )
+    tracemalloc.start()
+    FORMATS[kind](folder / f"{repeats}.{kind}", of)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return most
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_memory_does_not_grow_with_the_cells(tmp_path: Path, kind: str) -> None:
+    peak(tmp_path, kind, 1)
+    assert peak(tmp_path, kind, 40) < 2 * peak(tmp_path, kind, 4)
+
+
+def test_names_and_texts_are_put_in_order() -> None:
+    assert natural_order(["p10", "p2", "10", "9", "p²", "P", ""]) == ["", "9", "10", "P", "p2", "p10", "p²"]
+    assert safe_names(["a/b", "a_b", "..", "", "\\", "日本"]) == ["a_b", "a_b_", ".._", "_", "__", "日本"]
