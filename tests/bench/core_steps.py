@@ -53,7 +53,7 @@ def run(settings: Settings) -> None:
         clustered=Clustered(clustering, [], None),
         insights=Insights(None, None, None),
     )
-    results.export(store, Store.at(settings.output), fit)
+    results.export(store, Store.at(settings.output), fit, settings)
 
 
 def _each(settings: Settings, step: Callable[[Any], Outcome[Any]], parts: Sequence[Any]) -> list[Any]:

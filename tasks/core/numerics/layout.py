@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from tasks.core.base.errors import SettingsError
-from tasks.core.numerics.block import Float32Array, FloatArray, IntArray
+from tasks.core.numerics.block import Float32Array, FloatArray, IntArray, NumberArray
 
 # More cells hide each other on a picture, and the map takes a millisecond a cell, after some seconds of compiling.
 MOST_CELLS = 5_000
@@ -44,7 +44,7 @@ def umap_layout(z_nk: FloatArray, seed: int) -> Float32Array:
     return laid_out
 
 
-def place_among(z_nk: FloatArray, sample_mk: FloatArray, layout_m2: Float32Array) -> Float32Array:
+def place_among(z_nk: NumberArray, sample_mk: NumberArray, layout_m2: Float32Array) -> Float32Array:
     """Place cells on a sample's map: each at the weighted mean of its five nearest cells of the sample.
 
     A cell of the sample itself keeps its place. Weights fall with the distance; a cell is never far from its nearest.
@@ -69,7 +69,7 @@ def place_among(z_nk: FloatArray, sample_mk: FloatArray, layout_m2: Float32Array
     return placed
 
 
-def _nearest(z_nk: FloatArray, among_mk: FloatArray, number: int) -> tuple[IntArray, FloatArray]:
+def _nearest(z_nk: NumberArray, among_mk: NumberArray, number: int) -> tuple[IntArray, FloatArray]:
     from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415
 
     found = NearestNeighbors(n_neighbors=number, algorithm="brute").fit(among_mk.astype(np.float64))

@@ -1,5 +1,6 @@
 """What the stages of a run returned, put together: references alone."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.core.model.series import Continuation, SeriesRun
@@ -106,6 +107,19 @@ class Insights:
 
 
 @dataclass(frozen=True)
+class LabelledCells:
+    """What the table of cells is made of; partitions in stream order.
+
+    Attributes:
+        clusterings: by the name of their column, the one that names the clusters first.
+    """
+
+    cells: Sequence[Cells]
+    embeddings: Sequence[Embedding]
+    clusterings: Mapping[str, Assigned]
+
+
+@dataclass(frozen=True)
 class Fit:
     """What a run has fitted."""
 
@@ -115,6 +129,11 @@ class Fit:
     embedded: Embedded
     clustered: Clustered
     insights: Insights
+
+    @property
+    def labelled(self) -> LabelledCells:
+        """The cells with their embedding and clusters."""
+        return LabelledCells(self.matrix.cells, self.embedded.embeddings, self.clustered.by_column)
 
 
 @dataclass(frozen=True)

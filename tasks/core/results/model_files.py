@@ -12,7 +12,7 @@ from tasks.core.base.errors import ModelError, first_line
 from tasks.core.numerics.block import NumberArray
 from tasks.core.references.model import Output
 from tasks.core.results.record import RECORD
-from tasks.core.results.results import component_names
+from tasks.core.results.tables import component_names
 from tasks.core.storage.files import Files
 
 # More than any model that this project makes; what claims to be larger is not read.

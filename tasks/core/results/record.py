@@ -17,7 +17,7 @@ from tasks.core.references.insight import Scores
 from tasks.core.references.model import Model, Output
 from tasks.core.results.costs import Costs, StageCost
 from tasks.core.results.findings import Applied, Findings, Fit, Matrix
-from tasks.core.results.results import component_table
+from tasks.core.results.tables import component_table
 from tasks.core.storage.store import Reference, Store
 
 RECORD = "run.json"

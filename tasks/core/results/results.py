@@ -1,8 +1,7 @@
 """The files that a run leaves: `embeddings.csv`, `pca_variance.csv`, the same and more as Parquet, and pictures."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +9,14 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core.dataset.plan import ENSEMBL, SYMBOL
-from tasks.core.numerics.block import NumberArray, decode_matrix, decode_table
-from tasks.core.references.cells import Cells
-from tasks.core.references.model import Assigned, Embedding, Labels, Model, Output
+from tasks.core.base.settings import Settings
+from tasks.core.numerics.block import decode_matrix, decode_table
+from tasks.core.references.model import Labels, Output
+from tasks.core.results.as_anndata import write_anndata
 from tasks.core.results.delivery import deliver, scratch
-from tasks.core.results.findings import CLUSTER, Fit
+from tasks.core.results.findings import CLUSTER, Fit, LabelledCells
 from tasks.core.results.pictures import CellSample, write_scree
+from tasks.core.results.tables import cell_tables, component_table, gene_names, gene_table, with_components
 from tasks.core.storage.store import Store
 
 EMBEDDINGS_CSV, EMBEDDINGS_PARQUET = "embeddings.csv", "embeddings.parquet"
@@ -27,20 +27,7 @@ GENES_CSV, MARKERS_CSV = "genes.csv", "markers.csv"
 _FORMULA = r"^[=+\-@\t\r]"
 
 
-@dataclass(frozen=True)
-class LabelledCells:
-    """What the table of cells is made of; partitions in stream order.
-
-    Attributes:
-        clusterings: by the name of their column, the one that names the clusters first.
-    """
-
-    cells: Sequence[Cells]
-    embeddings: Sequence[Embedding]
-    clusterings: Mapping[str, Assigned]
-
-
-def export(store: Store, output: Store, fit: Fit) -> tuple[Output, ...]:
+def export(store: Store, output: Store, fit: Fit, settings: Settings) -> tuple[Output, ...]:
     """Write the tables and pictures beside each other, all of them or none.
 
     The tables are the model that `saved_model` reads.
@@ -49,10 +36,9 @@ def export(store: Store, output: Store, fit: Fit) -> tuple[Output, ...]:
         StoreError: the output cannot be written.
     """
     model, clustering = fit.model, fit.clustered.clustering
-    labelled = LabelledCells(fit.matrix.cells, fit.embedded.embeddings, fit.clustered.by_column)
     with scratch(output) as folder:
-        sample = CellSample(sum(part.cells for part in labelled.cells), len(model.singular_values))
-        _write_embeddings(sample.of(cell_tables(store, labelled)), folder)
+        sample = CellSample(sum(part.cells for part in fit.matrix.cells), len(model.singular_values))
+        _write_embeddings(sample.of(cell_tables(store, fit.labelled)), folder)
         sample.write_embedding(model, clustering, folder)
         write_scree(model, folder)
         components = component_table(model)
@@ -61,6 +47,7 @@ def export(store: Store, output: Store, fit: Fit) -> tuple[Output, ...]:
         _write_components(store, fit, folder)
         _write_clusters(store, clustering, folder)
         _write_genes(store, fit, folder)
+        write_anndata(store, fit, settings, folder)
         return deliver(folder, output)
 
 
@@ -73,38 +60,6 @@ def export_cells(store: Store, output: Store, labelled: LabelledCells) -> tuple[
     with scratch(output) as folder:
         _write_embeddings(cell_tables(store, labelled), folder)
         return deliver(folder, output)
-
-
-def component_names(number: int) -> list[str]:
-    """`pc1`, `pc2`, ..."""
-    return [f"pc{at}" for at in range(1, number + 1)]
-
-
-def component_table(model: Model) -> pl.DataFrame:
-    """Each component's singular value, how right it is, and the share of the variance of all genes it explains."""
-    names = component_names(len(model.singular_values))
-    return pl.DataFrame(
-        {
-            "pc": names,
-            "singular_value": model.singular_values,
-            "residual": model.residuals,
-            "settled": model.settled,
-            "within_rank": [at < model.rank for at in range(len(names))],
-            "explained_variance_ratio": model.explained_variance_ratio,
-        }
-    )
-
-
-def cell_tables(store: Store, labelled: LabelledCells) -> Iterator[pa.Table]:
-    """One table a partition: the cells' metadata, their embedding (float32) and the names of their clusters."""
-    for at, (cells, embedding) in enumerate(zip(labelled.cells, labelled.embeddings, strict=True)):
-        table = decode_table(store.get(cells.metadata))
-        table = _with_components(table, decode_matrix(store.get(embedding.table)))
-        for column, assigned in labelled.clusterings.items():
-            names = np.asarray(assigned.names, np.int32)
-            labels_n = decode_matrix(store.get(assigned.labels[at]))[:, 0]
-            table = table.append_column(column, pa.array(names[labels_n]))
-        yield table
 
 
 def _write_embeddings(tables: Iterable[pa.Table], folder: Path) -> None:
@@ -130,30 +85,19 @@ def _harmless(table: pl.DataFrame) -> pl.DataFrame:
 
 def _write_components(store: Store, fit: Fit, folder: Path) -> None:
     v_gk = decode_matrix(store.get(fit.model.components))
-    pq.write_table(_with_components(_gene_names(store, fit), v_gk), folder / COMPONENTS_PARQUET)
+    pq.write_table(with_components(gene_names(store, fit), v_gk), folder / COMPONENTS_PARQUET)
 
 
 def _write_genes(store: Store, fit: Fit, folder: Path) -> None:
     """Write which genes were chosen, and which tell clusters apart, where that was asked for."""
     if fit.prepared.chosen is not None:
-        statistics = pl.DataFrame(decode_table(store.get(fit.prepared.chosen.table)))
-        _harmless(pl.DataFrame(_gene_names(store, fit)).hstack(statistics)).write_csv(folder / GENES_CSV)
+        _harmless(gene_table(store, fit)).write_csv(folder / GENES_CSV)
     if fit.insights.markers is not None:
         _harmless(pl.DataFrame(decode_table(store.get(fit.insights.markers.top)))).write_csv(folder / MARKERS_CSV)
 
 
-def _gene_names(store: Store, fit: Fit) -> pa.Table:
-    return decode_table(store.get(fit.matrix.plan.vocabulary.table)).select([ENSEMBL, SYMBOL])
-
-
 def _write_clusters(store: Store, clusters: Labels, folder: Path) -> None:
     table = pa.table({CLUSTER: np.asarray(clusters.names, np.int32), "cells": np.asarray(clusters.sizes)})
-    table = _with_components(table, decode_matrix(store.get(clusters.centres)))
+    table = with_components(table, decode_matrix(store.get(clusters.centres)))
     pq.write_table(table, folder / CLUSTERS_PARQUET)
     pl.DataFrame(table).write_csv(folder / CLUSTERS_CSV)
-
-
-def _with_components(table: pa.Table, matrix: NumberArray) -> pa.Table:
-    for name, column in zip(component_names(matrix.shape[1]), matrix.T, strict=True):
-        table = table.append_column(name, pa.array(np.ascontiguousarray(column)))
-    return table
