@@ -8,10 +8,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tasks.core.dataset import simulation
-from tasks.core.dataset.cells import EXPRESSIONS, GENES
+from tasks.core.dataset.cells import EXPRESSIONS, GENES, VEHICLE
 from tasks.core.dataset.simulation import Cells, Effect
 
-VEHICLE = "DMSO_TF"
 _LABELS = (
     "drug",
     "sample",

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from tasks.core.base.errors import SettingsError
 from tasks.core.dataset import simulation
-from tasks.core.dataset.cells import EXPRESSIONS, GENES
-from tasks.core.dataset.simulated_tables import SCHEMA, VEHICLE, expression_data, gene_metadata, planted_effects
+from tasks.core.dataset.cells import EXPRESSIONS, GENES, VEHICLE
+from tasks.core.dataset.simulated_tables import SCHEMA, expression_data, gene_metadata, planted_effects
 from tasks.core.dataset.simulation import Simulation
 
 # Named in the README of each dataset: raise it when the same seed gives other files.
