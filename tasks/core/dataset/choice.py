@@ -11,7 +11,7 @@ from tasks.core.dataset.metadata import Found, Question, names_and_codes
 from tasks.core.dataset.partitions import Picked, Rows
 from tasks.core.dataset.shard import OpenShard, Shard
 from tasks.core.dataset.shards import Shards
-from tasks.core.dataset.spread import CELLS_OF_A_GROUP, draw_rows, even_order, evenly_spaced, rng_of, share_out
+from tasks.core.dataset.spread import draw_rows, even_order, evenly_spaced, rng_of, shards_for, share_out
 
 # If too few cells match in the shards looked at, so many times as many are looked at: what they promise, within these.
 _LEAST_GROWTH, _MOST_GROWTH = 1.25, 8.0
@@ -42,7 +42,7 @@ def _spread(shards: Shards, question: Question | None, settings: RunSettings) ->
     """
     samples, offset = int(settings.samples), rng_of(settings.seed).random()
     seen = _Seen(question)
-    used = min(len(shards), -(-samples // CELLS_OF_A_GROUP))
+    used = shards_for(samples, len(shards))
     while True:
         indices = evenly_spaced(len(shards), used, offset).tolist()
         new = [index for index in indices if index not in seen.known]
@@ -87,11 +87,12 @@ def _first_of_spread_groups(shards: Shards, question: Question, settings: RunSet
     """Take cells that match, `at_most` of each group, from one row group of each shard after another.
 
     Shards, and row groups in them, are taken in an evenly spread order, until `samples` are found, or all groups of
-    cells that were met in a row group of every shard are full.
+    cells that were met in a row group of every shard are full. As long as that will do, each row group gives but its
+    share, so that the cells of each group come from many shards.
     """
     taking = _Taking(settings)
     order = even_order(len(shards), rng_of(settings.seed).random()).tolist()
-    for most in dict.fromkeys((_share_of_a_visit(settings, len(shards)), None)):
+    for most in (_Most.of_a_visit(settings, len(shards)), _ALL):
         for batch in _turns(shards, question, taking, order, settings.seed):
             for index, (found, shard) in batch.items():
                 taking.take(index, shard, found, most)
@@ -119,6 +120,24 @@ class _Seen:
         return Picked.of(shard.describe(), rows)
 
 
+@dataclass(frozen=True)
+class _Most:
+    """The most cells to take at once, in all and of each group; None for as many as there are."""
+
+    of_all: int | None = None
+    of_each: int | None = None
+
+    @classmethod
+    def of_a_visit(cls, settings: RunSettings, shards: int) -> "_Most":
+        """Give the share of each of the shards that are taken from."""
+        samples = settings.samples
+        of_all = None if samples == ALL else -(-samples // shards_for(samples, shards))
+        return cls(of_all, None if settings.at_most is None else -(-settings.at_most // shards_for(1, shards)))
+
+
+_ALL = _Most()
+
+
 class _Taking:
     """Takes cells as they come, until there are enough: of all, and of each group.
 
@@ -144,16 +163,16 @@ class _Taking:
         """Whether there are enough of each group that was met."""
         return bool(self._counts) and len(self.full) == len(self._counts)
 
-    def take(self, index: int, shard: Shard | None, found: Found, most: int | None = None) -> None:
-        """Take of a shard's rows, the first ones first, no more than `most`; `shard` is None if there are none."""
+    def take(self, index: int, shard: Shard | None, found: Found, most: _Most = _ALL) -> None:
+        """Take of a shard's rows, the first ones first, no more than `most` says; `shard` is None if there are none."""
         if shard is None:
             return
         self._shards.setdefault(index, shard)
         kept = np.flatnonzero(~np.isin(found.rows, np.concatenate([[-1], *self._rows.get(index, [])])))
         names, codes = ([], kept) if found.values is None else names_and_codes(found.values)
         if found.values is not None:
-            kept = kept[_rank_in_group(codes[kept]) < self._room(names)[codes[kept]]]
-        kept = kept[: min([len(kept), *(bound for bound in (most, self._left) if bound is not None)])]
+            kept = kept[_rank_in_group(codes[kept]) < self._room(names, most.of_each)[codes[kept]]]
+        kept = kept[: min([len(kept), *(bound for bound in (most.of_all, self._left) if bound is not None)])]
         self._rows.setdefault(index, []).append(found.rows[kept])
         if self._left is not None:
             self._left -= len(kept)
@@ -165,8 +184,9 @@ class _Taking:
         taken = {index: np.concatenate(self._rows[index]) for index in sorted(self._rows)}
         return {index: Picked.of(self._shards[index], rows) for index, rows in taken.items() if len(rows)}
 
-    def _room(self, names: list[str]) -> Rows:
-        return np.array([(self._at_most or 0) - self._counts.get(name, 0) for name in names], np.int64)
+    def _room(self, names: list[str], most: int | None) -> Rows:
+        room = np.array([(self._at_most or 0) - self._counts.get(name, 0) for name in names], np.int64)
+        return room if most is None else np.minimum(room, most)
 
     def _count(self, names: list[str], taken: Iterable[int]) -> None:
         for name, cells in zip(names, taken, strict=True):
@@ -182,13 +202,6 @@ def _rank_in_group(codes: Rows) -> Rows:
     ranks = np.empty_like(order)
     ranks[order] = np.arange(len(codes)) - begins[codes[order]]
     return ranks
-
-
-def _share_of_a_visit(settings: RunSettings, shards: int) -> int | None:
-    """Cells that a row group gives, so that enough of them are visited."""
-    if settings.samples == ALL:
-        return None
-    return -(-settings.samples // min(shards, -(-settings.samples // CELLS_OF_A_GROUP)))
 
 
 def _turns(

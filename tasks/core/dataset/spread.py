@@ -4,14 +4,20 @@ import numpy as np
 import numpy.typing as npt
 
 Integers = npt.NDArray[np.int64]
-# Cells that a row group gives where the dataset is large enough: a quarter of Tahoe's row groups.
-CELLS_OF_A_GROUP = 250
+# Cells that a shard gives where there are enough of them, a quarter of one of Tahoe's row groups; but be they few, they
+# come from at least so many shards, two for each of Tahoe's plates.
+_CELLS_OF_A_SHARD, _FEWEST_SHARDS = 250, 28
 _SPREAD = 1
 
 
 def rng_of(seed: int, *place: int) -> np.random.Generator:
     """Random numbers for a place: a shard, a row group of one, or all of them."""
     return np.random.default_rng([seed, _SPREAD, *place])
+
+
+def shards_for(cells: int, shards: int) -> int:
+    """How many of the shards to take so many cells from."""
+    return min(shards, max(_FEWEST_SHARDS, -(-cells // _CELLS_OF_A_SHARD)))
 
 
 def evenly_spaced(many: int, few: int, offset: float) -> Integers:
