@@ -27,12 +27,11 @@ from tasks.core.dataset.synthetic import write_dataset
 from tasks.core.dataset.where import Condition
 from tasks.core.dataset.where_syntax import as_given, parse
 from tasks.core.numerics.block import decode_table, encode_table
-from tasks.core.numerics.fold import in_order
 from tasks.core.references.cells import Partition, Plan, Vocabulary
 from tasks.core.storage.store import Store, store_of
 
 # Objects written at the same time.
-_WRITES_AHEAD = 8
+_WRITES_AT_ONCE = 8
 # A table is kept with a place for each token up to the largest.
 _MAX_TOKEN = 2**24
 SYMBOL, ENSEMBL, TOKEN = "gene_symbol", "ensembl_id", "token_id"
@@ -132,8 +131,8 @@ def _cut(
         }
         return cut(picked, settings.partition_cells, common, store)
 
-    with ThreadPoolExecutor(_WRITES_AHEAD) as pool:
-        parts = list(chain.from_iterable(in_order(pool, cut_one, wanted.items(), ahead=_WRITES_AHEAD)))
+    with ThreadPoolExecutor(_WRITES_AT_ONCE) as pool:
+        parts = list(chain.from_iterable(pool.map(cut_one, wanted.items())))
     chosen = any(part.rows is not None for part in parts)
     return tuple(parts if chosen else cut_short(parts, settings.samples))
 

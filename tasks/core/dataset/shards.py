@@ -64,7 +64,8 @@ class Shards:
         done = 0
         with ThreadPoolExecutor(_AHEAD) as pool:
             while batch := list(islice(remaining, _AHEAD)):
-                check_deadline()
+                if done:
+                    check_deadline()
                 found = dict(zip(batch, pool.map(open_one, batch), strict=True))
                 self._unreadable |= {index: bad for index, bad in found.items() if isinstance(bad, DataError)}
                 yield {index: good for index, good in found.items() if not isinstance(good, DataError)}

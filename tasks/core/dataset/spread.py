@@ -22,8 +22,8 @@ def shards_for(cells: int, shards: int) -> int:
 
 def evenly_spaced(many: int, few: int, offset: float) -> Integers:
     """So few of many places, in order and equally far from each other; the offset, from 0 to below 1, shifts them."""
-    places: Integers = np.floor((np.arange(few) + offset) * (many / few)).astype(np.int64)
-    return places
+    shift = min(int(offset * many), many - 1)
+    return (np.arange(few, dtype=np.int64) * many + shift) // max(few, 1)
 
 
 def even_order(many: int, offset: float) -> Integers:

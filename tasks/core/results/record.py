@@ -1,5 +1,6 @@
 """The record of a run, `run.json`: what was asked for, what was read, what it cost and what came out."""
 
+from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import version
 from platform import python_version
@@ -175,7 +176,16 @@ def _describe_dataset(settings: RunSettings, matrix: Matrix) -> dict[str, Any]:
         "cells_asked_for": settings.samples,
         "cells_read": sum(part.cells for part in matrix.cells),
         "ended_early": matrix.plan.exhausted,
-    }
+    } | _describe_joined(matrix)
+
+
+def _describe_joined(matrix: Matrix) -> dict[str, Any]:
+    lookups = {lookup.on: lookup.adds for part in matrix.plan.partitions for lookup in part.lookups}
+    missing: Counter[str] = Counter()
+    for part in matrix.cells:
+        missing.update(part.unmatched)
+    joined = {on: {"columns": adds, "cells_without_a_row": missing[on]} for on, adds in lookups.items()}
+    return {"joined": joined, "notes_on_joined": matrix.plan.notes} if joined else {}
 
 
 def _describe_series(found: Findings) -> SeriesRecord | None:
