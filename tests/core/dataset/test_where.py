@@ -67,7 +67,7 @@ conditions = st.recursive(comparisons(), joined, max_leaves=5)
 @given(conditions, rows)
 def test_rows_match_as_in_polars(pair: Pair, cells: list[dict[str, Any]]) -> None:
     table = pa.Table.from_pylist(cells, schema=TYPES)
-    expected = pl.from_arrow(table).with_row_index().filter(pair[1])["index"].to_list()  # type: ignore[union-attr, call-overload]
+    expected = pl.from_arrow(table).with_row_index().filter(pair[1])["index"].to_list()  # type: ignore[union-attr]
     assert rows_that_match(parse(pair[0]), table).nonzero()[0].tolist() == expected
 
 
