@@ -14,4 +14,6 @@ def plan_partitions(settings: RunSettings) -> Plan:
     plan = make_plan(settings)
     asked = f"{plan.cells:,} cells of {plan.dataset}, revision {plan.revision}, in {len(plan.partitions):,} partitions"
     get_run_logger().info(asked)
+    for note in plan.notes:
+        get_run_logger().warning("joined tables: %s", note)
     return plan

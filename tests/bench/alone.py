@@ -73,8 +73,8 @@ def decode(settings: Settings) -> dict[str, Any]:
     columns = column_of_token(Store.at(settings.store), plan.vocabulary)
     with timed(measured):
         for part in plan.partitions:
-            for row, table in stream_partition(part):
-                build_counts(read_cells(table, columns >= 0, part.shard_name, row), columns)
+            for rows, table in stream_partition(part):
+                build_counts(read_cells(table, columns >= 0, part.shard_name, rows), columns)
     return measured
 
 

@@ -65,6 +65,8 @@ class CellSettings(BaseModel):
     """Metadata column of groups of which at most so many cells are taken as --at_most says."""
     at_most: int | None = Field(None, ge=1)
     """Cells of each group of --per at most."""
+    join: bool = Field(False)
+    """Join the dataset's own tables of samples, drugs and cell lines to the cells' metadata: dose, targets, organ."""
 
     @property
     def spreads(self) -> bool:

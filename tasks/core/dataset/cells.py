@@ -1,5 +1,7 @@
 """Cells as a dataset in Tahoe's layout holds them: checked, and freed of their marker."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -9,24 +11,26 @@ from tasks.core.numerics.block import Block, IntArray, NumberArray, list_column,
 
 VERSION = 1
 GENES, EXPRESSIONS = "genes", "expressions"
+# The drug of cells that got none.
+VEHICLE = "DMSO_TF"
 MARKER_TOKEN, MARKER_VALUE = 1, -2.0
 # Above this float32, in which the dataset gives them, no longer tells neighbouring integers apart.
 MAX_COUNT = 2**24
 
 
-def read_cells(table: pa.Table, known_tokens: npt.NDArray[np.bool_], shard: str, first_row: int) -> Block:
+def read_cells(table: pa.Table, known_tokens: npt.NDArray[np.bool_], shard: str, rows: Sequence[int]) -> Block:
     """Check a batch of cells and give their tokens and counts.
 
     Args:
         table: `genes` and `expressions`, lists of equal length for each cell, headed by the marker.
         known_tokens: for each token from 0 on, whether it names a gene of the vocabulary.
         shard: name of the shard, for messages.
-        first_row: row of the batch's first cell in the shard, for messages.
+        rows: row of each cell in the shard, for messages.
 
     Raises:
         DataError: a cell breaks the layout; names shard and row.
     """
-    complain = _Complaint(shard, first_row)
+    complain = _Complaint(shard, rows)
     _check_types(table, shard)
     for name in (GENES, EXPRESSIONS):
         _check_no_nulls(table, name, complain)
@@ -41,8 +45,8 @@ def read_cells(table: pa.Table, known_tokens: npt.NDArray[np.bool_], shard: str,
 class _Complaint:
     """Raises a DataError that names the first bad row of a batch."""
 
-    def __init__(self, shard: str, first_row: int) -> None:
-        self.shard, self.first_row = shard, first_row
+    def __init__(self, shard: str, rows: Sequence[int]) -> None:
+        self.shard, self.rows = shard, rows
 
     def of_row(self, bad: npt.NDArray[np.bool_], what: str) -> None:
         if bad.any():
@@ -53,8 +57,8 @@ class _Complaint:
             at = int(bad.argmax())
             self._raise(int(np.searchsorted(offsets, at, side="right")) - 1, f"{what}: {elements[at]}")
 
-    def _raise(self, row: int, what: str) -> None:
-        raise DataError(f"shard {self.shard}, row {self.first_row + row}: {what}")
+    def _raise(self, at: int, what: str) -> None:
+        raise DataError(f"shard {self.shard}, row {self.rows[at]}: {what}")
 
 
 def _check_types(table: pa.Table, shard: str) -> None:

@@ -1,6 +1,6 @@
 """A partition from its source to the store: streamed, checked, and what is bad refused or left out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,9 +11,10 @@ from tasks.core.base.deadline import check_deadline
 from tasks.core.base.errors import DataError
 from tasks.core.base.settings import RunSettings
 from tasks.core.dataset.cells import EXPRESSIONS, GENES, VERSION, read_cells
+from tasks.core.dataset.joins import get_sides, join, unmatched
 from tasks.core.dataset.plan import column_of_token
 from tasks.core.dataset.source import stream_partition
-from tasks.core.numerics.block import Block, encode_table, in_blocks
+from tasks.core.numerics.block import Block, decode_table, encode_table, in_blocks
 from tasks.core.references.cells import Cells, Partition, Plan, Skipped, Vocabulary
 from tasks.core.storage.store import ObjectRef, Outcome, StageKey, Store, store_of
 
@@ -28,13 +29,14 @@ def land_cells(partition: Partition, vocabulary: Vocabulary, settings: RunSettin
         SourceError: the source cannot be read.
     """
     store = store_of(settings)
-    of_source = {"columns", "shard_name", "fingerprint", "start", "stop"}
     inputs = {"genes": vocabulary.key, "block_cells": settings.block_cells}
-    key = StageKey(stage="streaming", version=VERSION, inputs=partition.model_dump(include=of_source) | inputs)
+    key = StageKey(stage="streaming", version=VERSION, inputs=partition.made_of | inputs)
 
     def make() -> Cells:
         known = column_of_token(store, vocabulary) >= 0
-        return _land(store, key, _Reader(partition, known, skips=settings.on_bad_data == "skip"), settings.block_cells)
+        chosen = None if partition.rows is None else decode_table(store.get(partition.rows))
+        reader = _Reader(partition, chosen, known, skips=settings.on_bad_data == "skip")
+        return _land(store, key, reader, settings.block_cells)
 
     outcome = store.answer(key, Cells, make)
     if outcome.result.skipped and settings.on_bad_data == "fail":
@@ -64,40 +66,42 @@ class _Reader:
     """Reads a partition batch by batch; what is bad is noted if it may be skipped."""
 
     partition: Partition
+    chosen: pa.Table | None
     known: npt.NDArray[np.bool_]
     skips: bool
     skipped: list[Skipped] = field(default_factory=list)
     metadata: list[pa.Table] = field(default_factory=list)
 
     def blocks(self) -> Iterator[Block]:
-        row = self.partition.start
+        row, left = self.partition.start, self.partition.cells
         try:
-            for first_row, table in stream_partition(self.partition):
+            for rows, table in stream_partition(self.partition, self.chosen):
                 check_deadline()
-                yield self._read(table, first_row)
-                row = first_row + table.num_rows
+                yield self._read(table, rows)
+                row, left = rows[-1] + 1, left - len(rows)
         except DataError as error:
             if not self.skips:
                 raise
-            self._skip(row, self.partition.stop - row, error)
+            self._skip(row, left, error)
 
-    def _read(self, table: pa.Table, first_row: int) -> Block:
+    def _read(self, table: pa.Table, rows: Sequence[int]) -> Block:
         try:
-            block = read_cells(table, self.known, self.partition.shard_name, first_row)
+            block = read_cells(table, self.known, self.partition.shard_name, rows)
         except DataError:
             if not self.skips:
                 raise
-            table = table.take(np.fromiter(self._good_rows(table, first_row), np.int64))
-            block = read_cells(table, self.known, self.partition.shard_name, first_row)
+            good = list(self._good_ones(table, rows))
+            table = table.take(np.array(good, np.int64))
+            block = read_cells(table, self.known, self.partition.shard_name, [rows[at] for at in good])
         self.metadata.append(table.drop_columns([GENES, EXPRESSIONS]))
         return block
 
-    def _good_rows(self, table: pa.Table, first_row: int) -> Iterator[int]:
+    def _good_ones(self, table: pa.Table, rows: Sequence[int]) -> Iterator[int]:
         for at in range(table.num_rows):
             try:
-                read_cells(table.slice(at, 1), self.known, self.partition.shard_name, first_row + at)
+                read_cells(table.slice(at, 1), self.known, self.partition.shard_name, rows[at : at + 1])
             except DataError as error:
-                self._skip(first_row + at, 1, error)
+                self._skip(rows[at], 1, error)
             else:
                 yield at
 
@@ -112,6 +116,9 @@ def _land(store: Store, key: StageKey, reader: _Reader, block_cells: int) -> Cel
         refs.append(store.put(f"{key.folder}/{len(refs):05}.arrow", block.to_arrow(), block.cells))
         nonzeros += len(block.values)
     described = pa.concat_tables(reader.metadata) if reader.metadata else pa.table({})
+    sides = get_sides(store, reader.partition.lookups) if reader.metadata else ()
+    missing = unmatched(described, sides)
+    described = join(described, sides)
     cells = described.num_rows
     return Cells(
         key=key.digest,
@@ -121,4 +128,5 @@ def _land(store: Store, key: StageKey, reader: _Reader, block_cells: int) -> Cel
         metadata=store.put(f"{key.folder}/metadata.arrow", encode_table(described), cells),
         blocks=tuple(refs),
         skipped=tuple(reader.skipped),
+        unmatched=missing,
     )

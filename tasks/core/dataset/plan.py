@@ -5,27 +5,34 @@ import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tasks.core.base.errors import DataError, SettingsError, SourceError
+from tasks.core.base.errors import SettingsError, SourceError
 from tasks.core.base.settings import ALL, SYNTHETIC, RunSettings, Settings
 from tasks.core.dataset import source
 from tasks.core.dataset.cells import EXPRESSIONS, GENES
-from tasks.core.dataset.source import Shard
+from tasks.core.dataset.choice import choose_cells
+from tasks.core.dataset.joins import Side, put_sides, read_sides
+from tasks.core.dataset.metadata import Question
+from tasks.core.dataset.partitions import Picked, cut, cut_short
+from tasks.core.dataset.shards import Shards
 from tasks.core.dataset.synthetic import VERSION as SIMULATION
 from tasks.core.dataset.synthetic import write_dataset
+from tasks.core.dataset.where import Condition
+from tasks.core.dataset.where_syntax import as_given, parse
 from tasks.core.numerics.block import decode_table, encode_table
-from tasks.core.references.cells import Partition, Plan, Skipped, Vocabulary
+from tasks.core.references.cells import Partition, Plan, Vocabulary
 from tasks.core.storage.store import Store, store_of
 
-# Footers read at the same time; each is a few requests on the Hub.
-_FOOTERS_AHEAD = 8
+# Objects written at the same time.
+_WRITES_AT_ONCE = 8
 # A table is kept with a place for each token up to the largest.
 _MAX_TOKEN = 2**24
 # Columns that the results have beside the cells' metadata.
@@ -33,42 +40,104 @@ _OWN_COLUMN = re.compile(r"pc\d+|cluster(_\d+)?|leiden")
 SYMBOL, ENSEMBL, TOKEN = "gene_symbol", "ensembl_id", "token_id"
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """What the cells' metadata hold.
+
+    Attributes:
+        kinds: type of each column that is read.
+        left_out: columns that no table of cells can hold, with the reason.
+        sides: tables to be joined, and what to tell of them.
+    """
+
+    kinds: dict[str, pa.DataType]
+    left_out: dict[str, str]
+    sides: tuple[Side, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All metadata columns of a cell."""
+        return (*self.kinds, *(name for side in self.sides for name in side.adds))
+
+
 def make_plan(settings: RunSettings) -> Plan:
-    """Resolve a dataset and cut as many of its cells as asked for into partitions.
+    """Resolve a dataset, and cut as many of its cells as asked for, the first or chosen ones, into partitions.
 
     Args:
         settings: of the run.
 
     Raises:
         SourceError: the dataset cannot be read or does not have the layout.
-        SettingsError: simulated cells are asked for without end.
+        SettingsError: simulated cells are asked for without end, or the cells are chosen in a way that cannot be or
+            that leaves none.
     """
+    condition = parse(settings.where) if settings.where else None
     dataset = locate_dataset(settings)
     commit = source.resolve(dataset, settings.revision)
     urls = source.shard_urls(dataset, commit)
     if not urls:
         raise SourceError(f"'{dataset}' has no shards of cells")
-    shards, unreadable = _shards_needed(urls, dataset, settings)
-    columns, left_out = _metadata_columns(next(iter(shards.values())), dataset)
-    parts = [
-        part
-        for index, shard in shards.items()
-        for part in _cut(shard, settings.partition_cells, _common(dataset, commit, columns, index, len(urls), shard))
-    ]
-    partitions = tuple(_first(parts, settings.samples))
+    shards = Shards(dataset, urls, skips=settings.on_bad_data == "skip")
+    wanted, layout = _wanted(shards, commit, condition, settings)
+    partitions = _cut(wanted, layout, commit, shards, settings)
     cells = sum(part.cells for part in partitions)
     vocabulary = store_vocabulary(store_of(settings), source.read_genes(dataset, commit), dataset)
     return Plan(
         dataset=dataset,
-        revision=commit or _digest(shard.fingerprint for shard in shards.values()),
+        revision=commit or _digest(picked.shard.fingerprint for picked in wanted.values()),
         vocabulary=vocabulary,
-        columns=columns,
-        left_out=left_out,
+        columns=layout.columns,
+        left_out=layout.left_out,
         partitions=partitions,
         cells=cells,
         exhausted=settings.samples != ALL and cells < settings.samples,
-        skipped=_describe_skipped(unreadable, list(shards.values()), dataset),
+        skipped=shards.skipped(sum(picked.cells for picked in wanted.values()) // len(wanted)),
+        notes=layout.notes,
     )
+
+
+def _wanted(
+    shards: Shards, commit: str | None, condition: Condition | None, settings: RunSettings
+) -> tuple[dict[int, Picked], _Layout]:
+    """Shards, by index, with the rows of them that are wanted, and what their metadata hold."""
+    if condition is not None or settings.per is not None:
+        layout = _layout(shards.first().schema, shards.dataset, commit, settings)
+        question = Question(condition, settings.per, layout.kinds, layout.sides, as_given(settings.where))
+        wanted = choose_cells(shards, question, settings)
+        if not wanted:
+            raise SettingsError(f"{as_given(settings.where)}: none of the {shards.cells_seen:,} cells match")
+        return wanted, layout
+    wanted = choose_cells(shards, None, settings) if settings.spreads and settings.samples != ALL else {}
+    if not wanted:
+        wanted = {index: Picked(shard) for index, shard in shards.with_cells(settings.samples).items()}
+    return wanted, _layout(next(iter(wanted.values())).shard.schema, shards.dataset, commit, settings)
+
+
+def _cut(
+    wanted: dict[int, Picked], layout: _Layout, commit: str | None, shards: Shards, settings: RunSettings
+) -> tuple[Partition, ...]:
+    store = store_of(settings)
+    lookups = put_sides(store, layout.sides)
+
+    def cut_one(item: tuple[int, Picked]) -> list[Partition]:
+        index, picked = item
+        common = {
+            "dataset": shards.dataset,
+            "revision": commit,
+            "columns": (GENES, EXPRESSIONS, *layout.kinds),
+            "shard": index,
+            "shards": len(shards),
+            "shard_name": picked.shard.name,
+            "fingerprint": picked.shard.fingerprint,
+            "lookups": lookups,
+        }
+        return cut(picked, settings.partition_cells, common, store)
+
+    with ThreadPoolExecutor(_WRITES_AT_ONCE) as pool:
+        parts = list(chain.from_iterable(pool.map(cut_one, wanted.items())))
+    chosen = any(part.rows is not None for part in parts)
+    return tuple(parts if chosen else cut_short(parts, settings.samples))
 
 
 def check_sizes(cells: int, genes: int, settings: Settings) -> None:
@@ -142,106 +211,24 @@ def column_of_token(store: Store, vocabulary: Vocabulary) -> npt.NDArray[np.int3
     return columns
 
 
-def _shards_needed(
-    urls: tuple[str, ...], dataset: str, settings: RunSettings
-) -> tuple[dict[int, Shard], dict[str, DataError]]:
-    """As many shards, by index, as hold the cells asked for, and those on the way that cannot be opened."""
-    shards: dict[int, Shard] = {}
-    unreadable: dict[str, DataError] = {}
-
-    def describe(url: str) -> Shard | DataError:
-        try:
-            return source.read_shard(url, dataset)
-        except DataError as error:
-            if settings.on_bad_data == "fail":
-                raise
-            return error
-
-    remaining = iter(enumerate(urls))
-    with ThreadPoolExecutor(_FOOTERS_AHEAD) as pool:
-        while batch := list(islice(remaining, _FOOTERS_AHEAD)):
-            for (index, url), found in zip(batch, pool.map(lambda item: describe(item[1]), batch), strict=True):
-                if isinstance(found, DataError):
-                    unreadable[url] = found
-                else:
-                    shards[index] = found
-            if settings.samples != ALL and sum(sum(shard.group_rows) for shard in shards.values()) >= settings.samples:
-                break
-    if not shards:
-        raise next(iter(unreadable.values()))
-    return shards, unreadable
-
-
-def _describe_skipped(unreadable: dict[str, DataError], shards: list[Shard], dataset: str) -> tuple[Skipped, ...]:
-    usual = sum(sum(shard.group_rows) for shard in shards) // len(shards)
-    return tuple(
-        Skipped(shard=source.name_within(url, dataset), row=0, rows=usual, reason=str(error))
-        for url, error in unreadable.items()
-    )
-
-
-def _metadata_columns(shard: Shard, dataset: str) -> tuple[tuple[str, ...], dict[str, str]]:
-    missing = [name for name in (GENES, EXPRESSIONS) if name not in shard.schema.names]
+def _layout(schema: pa.Schema, dataset: str, commit: str | None, settings: RunSettings) -> _Layout:
+    missing = [name for name in (GENES, EXPRESSIONS) if name not in schema.names]
     if missing:
         raise SourceError(
-            f"'{dataset}' has no column {', '.join(map(repr, missing))}; it has {', '.join(shard.schema.names)}"
+            f"'{dataset}' has no column {', '.join(map(repr, missing))}; it has {', '.join(schema.names)}"
         )
-    fields = [field for field in shard.schema if field.name not in (GENES, EXPRESSIONS)]
+    fields = [field for field in schema if field.name not in (GENES, EXPRESSIONS)]
     left_out = {field.name: f"type {field.type}" for field in fields if not _fits_a_table(field.type)}
-    kept = tuple(field.name for field in fields if field.name not in left_out)
-    taken = [name for name in kept if _OWN_COLUMN.fullmatch(name)]
+    kinds = {field.name: field.type for field in fields if field.name not in left_out}
+    taken = [name for name in kinds if _OWN_COLUMN.fullmatch(name)]
     if taken:
         raise SourceError(f"'{dataset}' has columns {', '.join(taken)}, the names of the results' own columns")
-    return kept, left_out
+    sides, notes = read_sides(dataset, commit, tuple(kinds)) if settings.join else ((), ())
+    return _Layout(kinds, left_out, sides, notes)
 
 
 def _fits_a_table(kind: pa.DataType) -> bool:
     return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _common(
-    dataset: str, commit: str | None, columns: tuple[str, ...], index: int, shards: int, shard: Shard
-) -> dict[str, object]:
-    return {
-        "dataset": dataset,
-        "revision": commit,
-        "columns": (GENES, EXPRESSIONS, *columns),
-        "shard": index,
-        "shards": shards,
-        "shard_name": shard.name,
-        "fingerprint": shard.fingerprint,
-    }
-
-
-def _cut(shard: Shard, partition_cells: int, common: dict[str, object]) -> Iterator[Partition]:
-    """Cut a shard on a fixed grid, at whole row groups where they are smaller than a partition."""
-    start = group = group_row = 0
-    rows = 0
-    for index, size in enumerate(shard.group_rows):
-        if rows and rows + size > partition_cells:
-            yield _partition(common, group, group_row, start, start + rows)
-            start, group, group_row, rows = start + rows, index, start + rows, 0
-        rows += size
-        while rows > partition_cells:
-            yield _partition(common, group, group_row, start, start + partition_cells)
-            start, rows = start + partition_cells, rows - partition_cells
-    if rows:
-        yield _partition(common, group, group_row, start, start + rows)
-
-
-def _partition(common: dict[str, object], group: int, group_row: int, start: int, stop: int) -> Partition:
-    return Partition.model_validate(
-        common | {"first_group": group, "first_group_row": group_row, "start": start, "stop": stop}
-    )
-
-
-def _first(parts: list[Partition], samples: int | Literal["all"]) -> Iterator[Partition]:
-    left = sum(part.cells for part in parts) if samples == ALL else samples
-    for part in parts:
-        if left <= 0:
-            return
-        yield part.model_copy(update={"stop": min(part.stop, part.start + left)})
-        left -= part.cells
 
 
 def _digest(parts: Iterator[str]) -> str:

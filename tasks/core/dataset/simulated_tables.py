@@ -8,10 +8,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tasks.core.dataset import simulation
-from tasks.core.dataset.cells import EXPRESSIONS, GENES
+from tasks.core.dataset.cells import EXPRESSIONS, GENES, VEHICLE
 from tasks.core.dataset.simulation import Cells, Effect
 
-VEHICLE = "DMSO_TF"
+MITOCHONDRIAL_GENES = 13
 _LABELS = (
     "drug",
     "sample",
@@ -42,13 +42,11 @@ def effect_name(kind: str, index: int) -> str:
 def expression_data(cells: Cells, plate: int, library: str) -> pa.Table:
     """Give cells of one plate as rows of `SCHEMA`; `library` and the row in it make each cell's barcode."""
     rows = len(cells.lines)
-    first_well = plate * simulation.WELLS + 1
-    treatments = np.array([VEHICLE] * simulation.VEHICLE_WELLS + _names("drug", simulation.DRUGS))
     columns = {
         GENES: _lists(cells, cells.tokens),
         EXPRESSIONS: _lists(cells, cells.values),
-        "drug": treatments[cells.wells],
-        "sample": [f"sim_{first_well + well:04d}" for well in cells.wells.tolist()],
+        "drug": np.array(treatments())[cells.wells],
+        "sample": [sample_name(plate, well) for well in cells.wells.tolist()],
         "BARCODE_SUB_LIB_ID": [f"{library}:{row:03d}" for row in range(rows)],
         "cell_line_id": np.array(_names("cell_line_id", simulation.LINES))[cells.lines],
         "moa-fine": _mechanisms()[cells.wells],
@@ -59,11 +57,32 @@ def expression_data(cells: Cells, plate: int, library: str) -> pa.Table:
     return pa.Table.from_pydict(columns, schema=SCHEMA)
 
 
-def gene_metadata() -> pa.Table:
-    """Make the vocabulary: `gene_symbol`, `ensembl_id`, `token_id`, in the order of the tokens."""
+def treatments() -> list[str]:
+    """Give the drug of each well of a plate."""
+    return [VEHICLE] * simulation.VEHICLE_WELLS + _names("drug", simulation.DRUGS)
+
+
+def sample_name(plate: int, well: int) -> str:
+    """Name of a well as its cells hold it; both count from 0."""
+    return f"sim_{plate * simulation.WELLS + well + 1:04d}"
+
+
+def mechanism(drug: int) -> str:
+    """Name of a drug's mechanism."""
+    return f"simulated mechanism {drug % simulation.MECHANISMS + 1}"
+
+
+def gene_metadata(profile: simulation.Integers) -> pa.Table:
+    """Make the vocabulary: `gene_symbol`, `ensembl_id`, `token_id`, in the order of the tokens.
+
+    Args:
+        profile: (genes,) how common each gene is. The most common ones, which no effect touches, count as
+            mitochondrial: their symbols begin with MT-. As in Tahoe, some 3 % of a cell's molecules are of them.
+    """
     numbers = range(1, simulation.GENES + 1)
+    mitochondrial = set(np.argsort(-profile, kind="stable")[:MITOCHONDRIAL_GENES].tolist())
     columns: dict[str, Any] = {
-        "gene_symbol": [f"SIM{number}" for number in numbers],
+        "gene_symbol": [f"{'MT-' if number - 1 in mitochondrial else ''}SIM{number}" for number in numbers],
         "ensembl_id": [f"SIMG{number:011d}" for number in numbers],
         "token_id": np.arange(simulation.GENES) + simulation.FIRST_TOKEN,
     }
@@ -87,7 +106,7 @@ def _names(kind: str, count: int) -> list[str]:
 
 
 def _mechanisms() -> npt.NDArray[np.object_]:
-    of_drugs = [f"simulated mechanism {drug % simulation.MECHANISMS + 1}" for drug in range(simulation.DRUGS)]
+    of_drugs = [mechanism(drug) for drug in range(simulation.DRUGS)]
     return np.array([None] * simulation.VEHICLE_WELLS + of_drugs, dtype=object)
 
 

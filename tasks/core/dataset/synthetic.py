@@ -17,8 +17,15 @@ import pyarrow.parquet as pq
 
 from tasks.core.base.errors import SettingsError
 from tasks.core.dataset import simulation
-from tasks.core.dataset.cells import EXPRESSIONS, GENES
-from tasks.core.dataset.simulated_tables import SCHEMA, VEHICLE, expression_data, gene_metadata, planted_effects
+from tasks.core.dataset.cells import EXPRESSIONS, GENES, VEHICLE
+from tasks.core.dataset.simulated_metadata import cell_line_metadata, drug_metadata, sample_metadata
+from tasks.core.dataset.simulated_tables import (
+    MITOCHONDRIAL_GENES,
+    SCHEMA,
+    expression_data,
+    gene_metadata,
+    planted_effects,
+)
 from tasks.core.dataset.simulation import Simulation
 
 # Named in the README of each dataset: raise it when the same seed gives other files.
@@ -39,6 +46,18 @@ configs:
   data_files:
   - split: train
     path: metadata/gene_metadata.parquet
+- config_name: sample_metadata
+  data_files:
+  - split: train
+    path: metadata/sample_metadata.parquet
+- config_name: drug_metadata
+  data_files:
+  - split: train
+    path: metadata/drug_metadata.parquet
+- config_name: cell_line_metadata
+  data_files:
+  - split: train
+    path: metadata/cell_line_metadata.parquet
 ---
 # Simulated cells
 
@@ -47,7 +66,9 @@ Tahoe-100M (columns and types, the marker at the head of each cell, tokens, row 
 
 - Made by the simulator of Tahoe flow, version {version}, seed {seed}.
 - The whole would be {cells:,} cells in {shards:,} shards; this folder holds the first of them.
-- `metadata/gene_metadata.parquet`: {genes:,} invented genes.
+- `metadata/gene_metadata.parquet`: {genes:,} invented genes, {mitochondrial} of which pass for mitochondrial (MT-).
+- `metadata/sample_metadata.parquet`, `drug_metadata.parquet`, `cell_line_metadata.parquet`: invented wells, drugs
+  and lines. A plate has one dose, but for the vehicle's; a dose, a target or a mutation does nothing to a cell.
 - `metadata/planted_effects.parquet`: what was planted. Cells with an effect hold its `name` in the column
   `kind` (`cell_line_id`, `plate` or `drug`); `log2_fold_change` compares the gene's share of their molecules
   with its share in the profile that all lines vary.
@@ -81,8 +102,15 @@ def write_dataset(folder: Path, cells: int, seed: int, on_shard: Callable[[int, 
         raise SettingsError(f"seed={seed} is out of range: give a seed of 0 or more")
     _write_readme(folder / "README.md", seed)
     model = Simulation(seed)
-    _write_table(folder / "metadata" / "gene_metadata.parquet", gene_metadata)
-    _write_table(folder / "metadata" / "planted_effects.parquet", lambda: planted_effects(model.effects))
+    tables: dict[str, Callable[[], pa.Table]] = {
+        "gene_metadata": lambda: gene_metadata(model.base),
+        "planted_effects": lambda: planted_effects(model.effects),
+        "sample_metadata": sample_metadata,
+        "drug_metadata": drug_metadata,
+        "cell_line_metadata": cell_line_metadata,
+    }
+    for name, make in tables.items():
+        _write_table(folder / "metadata" / f"{name}.parquet", make)
     shards = -(-cells // CELLS_PER_SHARD)
     for shard in range(shards):
         _write_shard(folder / shard_path(shard), model, shard)
@@ -108,6 +136,7 @@ def _write_readme(path: Path, seed: int) -> None:
         cells=ALL_CELLS,
         shards=ALL_SHARDS,
         genes=simulation.GENES,
+        mitochondrial=MITOCHONDRIAL_GENES,
         vehicle=VEHICLE,
     )
     if not path.exists():

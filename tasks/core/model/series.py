@@ -177,6 +177,9 @@ def _whole(store: Store, ref: ObjectRef) -> Fitted | None:
 
 
 def _asked(plan: Plan, settings: Settings) -> str:
-    parts = [[part.shard_name, part.fingerprint, part.start, part.stop] for part in plan.partitions]
+    parts = [
+        [part.shard_name, part.fingerprint, part.start, part.stop, *([] if part.rows is None else [part.rows.checksum])]
+        for part in plan.partitions
+    ]
     made_of = [plan.vocabulary.key, plan.columns, parts, settings.model_dump(include=_OF_NUMBERS)]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]

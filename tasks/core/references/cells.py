@@ -1,5 +1,9 @@
 """The cells that the stages hand to each other: small immutable values that say where data lie, never the data."""
 
+from typing import Any
+
+from pydantic import Field
+
 from tasks.core.storage.store import ObjectRef, Reference
 
 
@@ -11,8 +15,21 @@ class Vocabulary(Reference):
     table: ObjectRef
 
 
+class Lookup(Reference):
+    """A table of the dataset's own that is joined to the cells' metadata.
+
+    Attributes:
+        on: the cells' column, and the table's, that it is found by.
+        adds: columns that it adds.
+    """
+
+    on: str
+    adds: tuple[str, ...]
+    table: ObjectRef
+
+
 class Partition(Reference):
-    """Consecutive rows of one shard: the unit of work, retry and reuse.
+    """Consecutive rows of one shard, or some of them: the unit of work, retry and reuse.
 
     Attributes:
         dataset: Hugging Face id or folder.
@@ -24,6 +41,8 @@ class Partition(Reference):
         first_group_row: row of the shard at which that row group begins.
         start: first row, in the shard.
         stop: row after the last.
+        rows: object that lists the rows chosen from these; None for all.
+        lookups: tables to join to the cells' metadata.
     """
 
     dataset: str
@@ -37,11 +56,21 @@ class Partition(Reference):
     first_group_row: int
     start: int
     stop: int
+    rows: ObjectRef | None = None
+    lookups: tuple[Lookup, ...] = ()
 
     @property
     def cells(self) -> int:
-        """Number of rows."""
-        return self.stop - self.start
+        """Number of rows to be read."""
+        return self.stop - self.start if self.rows is None else self.rows.rows
+
+    @property
+    def made_of(self) -> dict[str, Any]:
+        """All that decides which cells these are and what is known of them."""
+        of_source = self.model_dump(include={"columns", "shard_name", "fingerprint", "start", "stop"})
+        chosen = {} if self.rows is None else {"rows": self.rows.checksum}
+        joined = [[lookup.on, *lookup.adds, lookup.table.checksum] for lookup in self.lookups]
+        return of_source | chosen | ({"joined": joined} if joined else {})
 
     @property
     def origin(self) -> str:
@@ -70,8 +99,9 @@ class Plan(Reference):
         revision: commit on the Hub, or a digest of the folder's shards.
         columns: the cells' metadata columns.
         left_out: columns that no table of cells can hold, with the reason.
-        exhausted: whether the dataset ended before as many cells as asked for.
+        exhausted: whether the dataset ended before as many cells as asked for, or no more match.
         skipped: shards that cannot be opened.
+        notes: what a person should know of the tables that are joined.
     """
 
     dataset: str
@@ -83,6 +113,7 @@ class Plan(Reference):
     cells: int
     exhausted: bool
     skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Cells(Reference):
@@ -90,6 +121,7 @@ class Cells(Reference):
 
     Attributes:
         origin: where the cells come from, for people; here and in what is made of them.
+        unmatched: cells that a table which was to be joined has nothing of, by the column that it is found by.
     """
 
     key: str
@@ -99,6 +131,7 @@ class Cells(Reference):
     metadata: ObjectRef
     blocks: tuple[ObjectRef, ...]
     skipped: tuple[Skipped, ...] = ()
+    unmatched: dict[str, int] = Field(default_factory=dict)
 
 
 class InBlocks(Reference):

@@ -156,7 +156,16 @@ def _describe_dataset(settings: RunSettings, matrix: Matrix) -> dict[str, Any]:
         "cells_asked_for": settings.samples,
         "cells_read": sum(part.cells.cells for part in matrix.counted),
         "ended_early": matrix.plan.exhausted,
-    }
+    } | _describe_joined(matrix)
+
+
+def _describe_joined(matrix: Matrix) -> dict[str, Any]:
+    lookups = {lookup.on: lookup.adds for part in matrix.plan.partitions for lookup in part.lookups}
+    missing: Counter[str] = Counter()
+    for part in matrix.cells:
+        missing.update(part.unmatched)
+    joined = {on: {"columns": adds, "cells_without_a_row": missing[on]} for on, adds in lookups.items()}
+    return {"joined": joined, "notes_on_joined": matrix.plan.notes} if joined else {}
 
 
 def _describe_removed(fit: Fit) -> dict[str, int]:

@@ -10,7 +10,7 @@ GOOD = cell({3: 2.0, 5: 1.0})
 
 
 def read(*cells: Cell) -> tuple[list[int], list[int], list[int]]:
-    block = read_cells(table_of(cells), KNOWN, "data/train-0", first_row=100)
+    block = read_cells(table_of(cells), KNOWN, "data/train-0", range(100, 100 + len(cells)))
     return block.offsets.tolist(), block.genes.tolist(), block.values.tolist()
 
 
@@ -24,7 +24,7 @@ def test_cells_without_counts_are_kept() -> None:
 
 def test_a_slice_of_a_table_is_read_as_its_rows() -> None:
     table = table_of([cell({6: 9.0}), GOOD, cell({4: 1.0})]).slice(1, 2)
-    block = read_cells(table, KNOWN, "shard", 0)
+    block = read_cells(table, KNOWN, "shard", range(2))
     assert (block.offsets.tolist(), block.genes.tolist()) == ([0, 2, 3], [3, 5, 4])
 
 

@@ -24,6 +24,42 @@ from tasks.core.dataset.synthetic import main, plate_of, shard_path, write_datas
 
 SEED = 11
 VOCABULARY = 62_710
+# As Tahoe has them.
+TABLES = {
+    "sample_metadata": [
+        "sample",
+        "plate",
+        "mean_gene_count",
+        "mean_tscp_count",
+        "mean_mread_count",
+        "mean_pcnt_mito",
+        "drug",
+        "drugname_drugconc",
+    ],
+    "drug_metadata": [
+        "drug",
+        "targets",
+        "moa-broad",
+        "moa-fine",
+        "human-approved",
+        "clinical-trials",
+        "gpt-notes-approval",
+        "canonical_smiles",
+        "pubchem_cid",
+    ],
+    "cell_line_metadata": [
+        "cell_name",
+        "Cell_ID_DepMap",
+        "Cell_ID_Cellosaur",
+        "Organ",
+        "Driver_Gene_Symbol",
+        "Driver_VarZyg",
+        "Driver_VarType",
+        "Driver_ProtEffect_or_CdnaEffect",
+        "Driver_Mech_InferDM",
+        "Driver_GeneType_DM",
+    ],
+}
 Floats = npt.NDArray[np.float64]
 
 
@@ -90,13 +126,17 @@ def test_folder_holds_readme_metadata_and_whole_shards(folder: Path) -> None:
         "data/train-00001-of-19125.parquet",
         "metadata/gene_metadata.parquet",
         "metadata/planted_effects.parquet",
+        "metadata/sample_metadata.parquet",
+        "metadata/drug_metadata.parquet",
+        "metadata/cell_line_metadata.parquet",
     }
 
 
 def test_readme_names_the_configs_and_says_that_cells_are_simulated(folder: Path) -> None:
     _, head, body = (folder / "README.md").read_text().split("---\n", maxsplit=2)
     paths = {config["config_name"]: config["data_files"][0]["path"] for config in yaml.safe_load(head)["configs"]}
-    assert paths == {"expression_data": "data/train-*", "gene_metadata": "metadata/gene_metadata.parquet"}
+    tables = ("gene_metadata", "sample_metadata", "drug_metadata", "cell_line_metadata")
+    assert paths == {"expression_data": "data/train-*"} | {name: f"metadata/{name}.parquet" for name in tables}
     assert "These cells are simulated" in body
 
 
@@ -118,6 +158,29 @@ def test_vocabulary_gives_every_token_an_invented_gene(folder: Path) -> None:
     ids = genes["ensembl_id"].to_pylist()
     assert ids[0] == "SIMG00000000001"
     assert len(set(ids)) == len(set(genes["gene_symbol"].to_pylist())) == VOCABULARY
+
+
+def test_common_genes_that_no_effect_touches_pass_for_mitochondrial(
+    folder: Path, screen: Screen, planted: pa.Table
+) -> None:
+    genes = pq.read_table(folder / "metadata" / "gene_metadata.parquet")
+    tokens = genes.filter(pc.starts_with(genes["gene_symbol"], "MT-"))["token_id"].to_numpy()
+    assert len(tokens) == 13
+    assert not set(tokens.tolist()) & set(planted["token_id"].to_pylist())
+    share = screen.counts[:, tokens].sum() / screen.counts.sum()
+    assert 0.02 < share < 0.05
+
+
+def test_every_cell_finds_its_well_its_drug_and_its_line(folder: Path, screen: Screen) -> None:
+    tables = {name: pq.read_table(folder / "metadata" / f"{name}.parquet") for name in TABLES}
+    assert {name: table.schema.names for name, table in tables.items()} == TABLES
+    wells = screen.table.select(["sample", "plate", "drug"]).group_by(["sample", "plate", "drug"]).aggregate([])
+    found = wells.join(tables["sample_metadata"], ["sample", "plate", "drug"])
+    assert found["drugname_drugconc"].null_count == 0
+    assert set(screen.table["drug"].to_pylist()) - set(tables["drug_metadata"]["drug"].to_pylist()) == {"DMSO_TF"}
+    lines = tables["cell_line_metadata"]["Cell_ID_Cellosaur"].to_pylist()
+    assert set(screen.table["cell_line_id"].to_pylist()) == set(lines)
+    assert len(lines) > len(set(lines))
 
 
 def test_each_cell_is_the_marker_then_ascending_tokens_with_whole_counts(screen: Screen) -> None:

@@ -1,0 +1,128 @@
+"""Shards cut into partitions: all their rows, or those that were chosen."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tasks.core.base.settings import ALL
+from tasks.core.dataset.shard import Shard
+from tasks.core.numerics.block import encode_table
+from tasks.core.references.cells import Partition
+from tasks.core.storage.store import ObjectRef, Store
+
+Rows = npt.NDArray[np.int64]
+# Columns of the object that lists chosen rows: the row in its shard, its row group, and where that begins.
+ROW, GROUP, GROUP_ROW = "row", "group", "group_row"
+
+
+@dataclass(frozen=True)
+class Picked:
+    """A shard and which of its rows are wanted.
+
+    Attributes:
+        bits: one for each row (of all Tahoe's cells that is 12 MB); None for all rows.
+    """
+
+    shard: Shard
+    bits: npt.NDArray[np.uint8] | None = None
+
+    @classmethod
+    def of(cls, shard: Shard, rows: Rows) -> "Picked":
+        """Pick rows, in any order."""
+        wanted = np.zeros(sum(shard.group_rows), bool)
+        wanted[rows] = True
+        return cls(shard, np.packbits(wanted))
+
+    @property
+    def rows(self) -> Rows:
+        """The rows picked, in order."""
+        every = np.arange(sum(self.shard.group_rows))
+        return every if self.bits is None else every[np.unpackbits(self.bits, count=len(every)).astype(bool)]
+
+    @property
+    def cells(self) -> int:
+        """How many."""
+        return sum(self.shard.group_rows) if self.bits is None else int(np.bitwise_count(self.bits).sum())
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some consecutive ones of the rows of a shard, and the first row group with rows of it."""
+
+    group: int
+    group_row: int
+    start: int
+    stop: int
+
+
+def cut(picked: Picked, partition_cells: int, common: dict[str, Any], store: Store) -> list[Partition]:
+    """Cut the rows picked of a shard into partitions.
+
+    Args:
+        picked: the rows.
+        partition_cells: the most that a partition may hold.
+        common: what all partitions of the shard share.
+        store: where to leave which rows they are, unless they are all.
+    """
+    if picked.bits is not None:
+        return list(_cut_rows(picked, partition_cells, common, store))
+    pieces = _pieces(picked.shard.group_rows, partition_cells)
+    return [
+        Partition.model_validate(
+            common
+            | {"first_group": piece.group, "first_group_row": piece.group_row}
+            | {"start": piece.start, "stop": piece.stop}
+        )
+        for piece in pieces
+    ]
+
+
+def _cut_rows(picked: Picked, partition_cells: int, common: dict[str, Any], store: Store) -> Iterator[Partition]:
+    begins = np.concatenate([[0], np.cumsum(picked.shard.group_rows)])
+    rows = picked.rows
+    group_of = np.searchsorted(begins, rows, side="right") - 1
+    in_groups = np.bincount(group_of, minlength=len(begins) - 1)
+    for piece in _pieces(in_groups.tolist(), partition_cells):
+        here, groups = rows[piece.start : piece.stop], group_of[piece.start : piece.stop]
+        table = pa.table({ROW: here, GROUP: groups, GROUP_ROW: begins[groups]})
+        yield Partition.model_validate(
+            common
+            | {"first_group": int(groups[0]), "first_group_row": int(begins[groups[0]])}
+            | {"start": int(here[0]), "stop": int(here[-1]) + 1, "rows": _put(store, table)}
+        )
+
+
+def cut_short(parts: Sequence[Partition], samples: int | Literal["all"]) -> Iterator[Partition]:
+    """Give so many cells of partitions of whole shards, the last one cut short."""
+    left = sum(part.cells for part in parts) if samples == ALL else samples
+    for part in parts:
+        if left <= 0:
+            return
+        yield part.model_copy(update={"stop": min(part.stop, part.start + left)})
+        left -= part.cells
+
+
+def _put(store: Store, table: pa.Table) -> ObjectRef:
+    data = encode_table(table)
+    return store.put(f"rows/{hashlib.sha256(data).hexdigest()[:32]}.arrow", data, table.num_rows)
+
+
+def _pieces(sizes: Sequence[int], partition_cells: int) -> Iterator[_Piece]:
+    """Cut row groups of these sizes on a fixed grid, at whole row groups where they are smaller than a partition."""
+    start = group = group_row = 0
+    rows = 0
+    for index, size in enumerate(sizes):
+        if rows and rows + size > partition_cells:
+            yield _Piece(group, group_row, start, start + rows)
+            start, group, group_row, rows = start + rows, index, start + rows, 0
+        rows += size
+        while rows > partition_cells:
+            yield _Piece(group, group_row, start, start + partition_cells)
+            start, rows = start + partition_cells, rows - partition_cells
+    if rows:
+        yield _Piece(group, group_row, start, start + rows)
