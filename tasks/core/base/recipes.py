@@ -56,6 +56,11 @@ class Recipe(BaseModel):
         """Whether the components are of some of the genes, or of scaled ones."""
         return self.genes != "all" or self.min_cells > 0 or self.scale_max > 0
 
+    @property
+    def is_projection(self) -> bool:
+        """Whether a cell's place in the embedding is its normalized values times the components, and no more."""
+        return self.method == "svd" and not self.prepares_genes and self.correction == NONE
+
 
 PLAIN = Recipe()
 ATLAS = Recipe(

@@ -70,6 +70,11 @@ def find_model(settings: ApplySettings) -> SavedModel:
             f"the model at {settings.model} was fitted to cells normalized with {record.normalization}, and this "
             f"code's normalization has {NORMALIZATION}: fit a model with this code, or apply it with the code it is of"
         )
+    if not record.settings.recipe_in_full.is_projection:
+        raise ModelError(
+            f"the model at {settings.model} was fitted to chosen, centred or scaled genes, or corrected for batches, and "
+            "only a truncated SVD of all genes can be applied: fit one with --recipe plain"
+        )
     return SavedModel(
         url=settings.model,
         record_sha256=hashlib.sha256(data).hexdigest(),

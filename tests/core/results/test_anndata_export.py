@@ -4,7 +4,6 @@ import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -167,10 +166,6 @@ def test_a_backed_file_is_read_when_asked_for(tmp_path: Path) -> None:
 
 # anndata sets an option of pandas that has no effect any more.
 @pytest.mark.filterwarnings("ignore:The 'mode.chained_assignment' option")
-@pytest.mark.skipif(
-    [*map(int, version("anndata").split(".")[:3])] < [0, 12, 7],
-    reason="before 0.12.7, anndata cannot cut a backed sparse matrix with scipy 1.17, its own neither",
-)
 def test_a_backed_file_gives_some_of_the_cells(tmp_path: Path) -> None:
     backed = read(written(tmp_path, "h5ad", parts()), backed="r")
     some = backed[backed.obs["cluster"].to_numpy() == "9"].to_memory()

@@ -121,6 +121,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"record": {"normalization": NORMALIZATION.model_dump() | {"target_sum": 1e4}}},
         "with target_sum 10000.0, log1p True, version 1, and this code's normalization has target_sum 1000000.0",
     ),
+    "a recipe that is no projection": (
+        {"record": {"settings": {"pca_dim": 2, "clusters": 3, "recipe": "atlas"}}},
+        "only a truncated SVD of all genes can be applied: fit one with --recipe plain",
+    ),
     "a normalization with more to it": (
         {"record": {"normalization": NORMALIZATION.model_dump() | {"scale\n": True}}},
         r"describes no model: 'normalization.scale\n': extra inputs",
