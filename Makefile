@@ -28,6 +28,7 @@ test: $(INSTALLED)  ## every check
 
 bench: $(INSTALLED)  ## this project against scikit-learn, scanpy and a plain script, on the same simulated cells
 	$(BIN)/python -m tests.bench --output bench.json
+	$(BIN)/python -m tests.bench.atlas --output bench-atlas.json
 
 faults: $(INSTALLED)  ## each fault many times, at seeded random moments and places
 	$(BIN)/pytest tests/faults --faults 50

@@ -10,9 +10,8 @@ hour or so.
 import argparse
 import json
 import os
-import platform
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 from tasks.core.dataset.synthetic import write_dataset
 from tests.bench.alone import CLUSTERS, COMPONENTS
 from tests.bench.commands import Commands, Figures
-from tests.bench.report import render
+from tests.bench.report import in_turn, render
 
 Way = Callable[[], Figures]
 AGAINST_SCRIPT, CURVE = (20_000, 80_000), (5_000, 20_000, 80_000, 200_000)
@@ -43,11 +42,6 @@ def main() -> None:
 def measure(scratch: Path, rounds: int, largest: int) -> dict[str, Any]:
     dataset = write_dataset(scratch / "dataset", max(*AGAINST_SCRIPT, *CURVE) if largest >= CURVE[-1] else largest, 42)
     return {
-        "machine": {
-            "processor": platform.machine(),
-            "cores": len(os.sched_getaffinity(0)),
-            "python": platform.python_version(),
-        },
         "rounds": rounds,
         "components": COMPONENTS,
         "clusters": CLUSTERS,
@@ -60,12 +54,12 @@ def measure(scratch: Path, rounds: int, largest: int) -> dict[str, Any]:
 
 def _decode(commands: Commands, rounds: int) -> dict[str, list[Figures]]:
     ways = ("decode", "decode_dicts", "decode_dicts_to_csr")
-    return _in_turn({way: partial(commands.alone, way) for way in ways}, rounds)
+    return in_turn({way: partial(commands.alone, way) for way in ways}, rounds)
 
 
 def _svd(commands: Commands, rounds: int) -> dict[str, list[Figures]]:
     peers = {peer: partial(commands.alone, f"svd_{peer}") for peer in ("sklearn", "scanpy")}
-    return {"exact": [commands.alone("svd_exact")]} | _in_turn({"ours": commands.svd_ours, **peers}, rounds)
+    return {"exact": [commands.alone("svd_exact")]} | in_turn({"ours": commands.svd_ours, **peers}, rounds)
 
 
 def _commands(dataset: Path, scratch: Path, rounds: int, largest: int) -> dict[str, dict[str, list[Figures]]]:
@@ -82,16 +76,7 @@ def _commands(dataset: Path, scratch: Path, rounds: int, largest: int) -> dict[s
                 ways |= {"script": commands.script, "flow_with_server": partial(commands.flow, running.url)}
             if cells == CURVE[-1]:
                 ways["without_prefect"] = commands.without_prefect
-            measured[str(cells)] = _in_turn(ways, rounds)
-    return measured
-
-
-def _in_turn(ways: Mapping[str, Way], rounds: int) -> dict[str, list[Figures]]:
-    measured: dict[str, list[Figures]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            measured[name].append(way())
-            print(f"  {name}: {measured[name][-1]['wall_seconds']:.1f} s", flush=True)
+            measured[str(cells)] = in_turn(ways, rounds)
     return measured
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -28,7 +28,7 @@ class Commands:
     """
 
     dataset: Path
-    cells: int
+    cells: int | Literal["all"]
     scratch: Path
 
     def script(self) -> Figures:
@@ -38,17 +38,27 @@ class Commands:
         words = ["-m", "tests.bench.plain_script", str(self.dataset), *sizes, str(output)]
         return self._run(words) | {"ratios": _ratios(output)}
 
-    def flow(self, server: str | None = None) -> Figures:
+    @property
+    def output(self) -> Path:
+        """Where the flow leaves its results."""
+        return self.scratch / "flow"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the flow's last run left in run.json."""
+        record: dict[str, Any] = json.loads((self.output / "run.json").read_text())
+        return record
+
+    def flow(self, server: str | None = None, **settings: object) -> Figures:
         """The flow, with an empty store; with a temporary server of its own unless one is named."""
         self._empty_store()
-        output = self.scratch / "flow"
         flags = {"pca_dim": COMPONENTS, "clusters": CLUSTERS, "dataset": self.dataset, "samples": self.cells}
-        places = {"store": self.scratch / "store", "output": output}
-        words = [word for name, value in (flags | places).items() for word in (f"--{name}", str(value))]
+        places = {"store": self.scratch / "store", "output": self.output}
+        words = [word for name, value in (flags | places | settings).items() for word in (f"--{name}", str(value))]
         figures = self._run(["flows/run.py", *words], {} if server is None else {"PREFECT_API_URL": server})
-        record = json.loads((output / "run.json").read_text())
+        record = self.record
         return figures | {
-            "ratios": _ratios(output),
+            "ratios": _ratios(self.output),
             "stages": {stage["stage"]: stage["seconds"] for stage in record["stages"]},
             "nonzeros": record["read"]["nonzeros"],
             "bytes_on_disk": {stage.name: _size(stage) for stage in (self.scratch / "store").iterdir()},

@@ -20,15 +20,14 @@ from tasks.core.base.settings import Settings
 from tasks.core.dataset.landing import land_cells
 from tasks.core.dataset.plan import make_plan
 from tasks.core.dataset.shard import OpenShard
-from tasks.core.dataset.source import stream_partition
 from tasks.core.dataset.spread import draw_rows, even_order, evenly_spaced, share_out
 from tasks.core.numerics.block import decode_table
 from tasks.core.references.cells import Cells, Plan
 from tasks.core.storage.store import store_of
 from tests.small_dataset import Cell, cell, gene_table, table_of, write_dataset
+from tests.spread_reads import IO, spread_reads
 
 LINES = ("A", "B", "B", "C", "C", "C", None)
-IO = Path("/proc/self/io")
 
 
 def settings_for(folder: Path, **given: object) -> Settings:
@@ -258,48 +257,15 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def bytes_read() -> int:
-    """Bytes that this process has asked the system to read."""
-    return int(re.findall(r"rchar: (\d+)", IO.read_text())[0])
-
-
 @pytest.mark.skipif(not IO.exists(), reason="this system does not count the bytes that are read")
 def test_a_spread_sample_reads_little_more_than_its_row_groups(screen: Path) -> None:
-    settings = settings_for(screen, samples=20_000, sampling="spread")
-    # Once before, for what a process reads when it does something for the first time, as its libraries.
-    list(stream_partition(make_plan(settings_for(screen, samples=1)).partitions[0]))
-    genes = (screen / "metadata" / "gene_metadata.parquet").stat().st_size
-    before = bytes_read()
-    plan = make_plan(settings)
-    planned = bytes_read() - before - genes
-    rows = [decode_table(store_of(settings).get(part.rows)) for part in plan.partitions if part.rows]
-    before = bytes_read()
-    cells = pa.concat_tables(
-        [table for part, of in zip(plan.partitions, rows, strict=True) for _, table in stream_partition(part, of)]
-    )
-    read = bytes_read() - before
-    chosen_groups = groups_of(plan, settings)
-    whole = 0
-    for shard, groups in chosen_groups.items():
-        footer = pq.read_metadata(screen / shard)
-        for group in groups:
-            described = footer.row_group(group)
-            whole += sum(described.column(at).total_compressed_size for at in range(footer.num_columns))
-    assert [len(groups) for groups in chosen_groups.values()] == [3] * 8
-    assert planned + read <= 1.3 * whole, f"{planned:,} and {read:,} of {whole:,} bytes"
-    assert cells.num_rows == 20_000
-    of_plates = Counter(cells["plate"].to_pylist())
+    found = spread_reads(screen, settings_for(screen, samples=20_000, sampling="spread"))
+    assert [len(groups) for groups in found.groups.values()] == [3] * 8
+    assert found.read <= 1.3 * found.used, f"{found.read:,} of {found.used:,} bytes"
+    assert found.cells.num_rows == 20_000
+    of_plates = Counter(found.cells["plate"].to_pylist())
     for plate, share in {"plate1": 3 / 8, "plate2": 3 / 8, "plate3": 2 / 8}.items():
         assert abs(of_plates[plate] / (20_000 * share) - 1) <= 0.02
-
-
-def groups_of(plan: Plan, settings: Settings) -> dict[str, set[int]]:
-    groups: dict[str, set[int]] = {}
-    for part in plan.partitions:
-        assert part.rows is not None
-        listed = decode_table(store_of(settings).get(part.rows))
-        groups.setdefault(part.shard_name, set()).update(listed["group"].to_pylist())
-    return groups
 
 
 sizes = st.lists(st.integers(0, 50), min_size=1, max_size=12).filter(any)
