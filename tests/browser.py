@@ -65,9 +65,13 @@ class Browser:
         press = "for (const kind of ['pointerdown', 'mousedown', 'mouseup', 'click'])"
         self.run(f"const e = {found}; {press} e.dispatchEvent(new MouseEvent(kind, {{bubbles: true}}))", text)
 
-    def screenshot(self, path: Path, height: int) -> None:
+    def resize(self, width: int, height: int) -> None:
+        """Give the window another size."""
+        self._call("window/rect", width=width, height=height)
+
+    def screenshot(self, path: Path, height: int, width: int = _WIDTH) -> None:
         """Leave the page as a small PNG file, so many pixels high."""
-        self._call("window/rect", width=_WIDTH, height=height)
+        self.resize(width, height)
         time.sleep(1.0)  # what is drawn anew has no end that could be waited for
         shot = Image.open(io.BytesIO(base64.b64decode(self._driver.get("screenshot").json()["value"])))
         shot.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)

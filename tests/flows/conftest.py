@@ -42,3 +42,11 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], prefect_server: None
         return Ran(code, Path(str(given["output"])), said.out, said.err)
 
     return run_with
+
+
+@pytest.fixture
+def screenshots(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Where screenshots go: a folder of the test's own, unless one is asked for."""
+    folder = Path(request.config.getoption("--screenshots") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

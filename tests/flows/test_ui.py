@@ -13,14 +13,6 @@ from tests.browser import Browser, browser
 from tests.prefect_server import ROOT, PrefectServer
 
 
-@pytest.fixture
-def screenshots(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Where screenshots go: a folder of the test's own, unless one is asked for."""
-    folder = Path(request.config.getoption("--screenshots") or tmp_path)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def run_flow(server: PrefectServer, folder: Path, cells: int) -> dict[str, Any]:
     words = ["flows/run.py", "--dataset", "synthetic", "--samples", str(cells), "--partition_cells", str(cells // 2)]
     places = {"TAHOE_STORE": str(folder / "store"), "TAHOE_OUTPUT": str(folder / "results")}

@@ -72,8 +72,8 @@ def find_model(settings: ApplySettings) -> SavedModel:
         )
     if not record.settings.recipe_in_full.is_projection:
         raise ModelError(
-            f"the model at {settings.model} was fitted to chosen, centred or scaled genes, or corrected for batches, and "
-            "only a truncated SVD of all genes can be applied: fit one with --recipe plain"
+            f"the model at {settings.model} is of chosen, centred or scaled genes, or corrected for batches, and only "
+            "a truncated SVD of all genes can be applied: fit one with --recipe plain"
         )
     return SavedModel(
         url=settings.model,

@@ -123,7 +123,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a recipe that is no projection": (
         {"record": {"settings": {"pca_dim": 2, "clusters": 3, "recipe": "atlas"}}},
-        "only a truncated SVD of all genes can be applied: fit one with --recipe plain",
+        "a truncated SVD of all genes can be applied: fit one with --recipe plain",
     ),
     "a normalization with more to it": (
         {"record": {"normalization": NORMALIZATION.model_dump() | {"scale\n": True}}},
