@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse as sp
 from prefect.settings import get_current_settings
 
+from tests.conftest import real_cells
 from tests.hub_server import HubServer
 from tests.small_dataset import gene_table, random_cells, table_of, write_dataset
 
@@ -32,10 +33,16 @@ def what_make_does(target: str) -> str:
     return next(line for line in printed.splitlines() if "flows/run.py" in line)
 
 
+def dataset_for(line: str, folder: Path) -> Path:
+    if "--recipe atlas" in line:
+        return real_cells("mixology-thin")
+    return write_dataset(folder / "dataset", [table_of(random_cells(150, 120))], gene_table(120))
+
+
 @pytest.mark.parametrize("line", sorted(line for line in set(LINES) - NOT_RUN if not line.startswith(DEPLOYING)))
 def test_command(line: str, tmp_path: Path, prefect_server: None) -> None:
     server = get_current_settings().api.url or ""
-    dataset = write_dataset(tmp_path / "dataset", [table_of(random_cells(150, 120))], gene_table(120))
+    dataset = dataset_for(line, tmp_path)
     command = what_make_does(line.removeprefix("make ")) if line.startswith("make ") else line
     places = {"folder": dataset, "results": tmp_path / "results", "labelled": tmp_path / "output"}
     for name, place in places.items():

@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 from tasks.core.model.drift import Drift
+from tasks.core.results.findings import CLUSTER
 from tasks.core.results.history import HISTORY_PICTURE
 from tasks.core.results.pictures import EMBEDDING, SCREE
 from tasks.core.results.record import RECORD, ApplyRecord, Record, RunRecord
@@ -40,7 +41,16 @@ def what_to_know(record: Record) -> list[str]:
 
 def _of_a_fit(record: RunRecord) -> list[str]:
     of_series = [] if record.series is None else [record.series.note, *record.series.exceeded]
-    return [*record.svd["shortcomings"], *of_series, accuracy(record)]
+    removed = record.removed["cells"]
+    of_quality = [f"{removed:,} cells were left out for their quality"] if removed else []
+    return [*of_quality, *_agreement(record), *record.svd["shortcomings"], *of_series, accuracy(record)]
+
+
+def _agreement(record: RunRecord) -> list[str]:
+    """Say in one sentence what the clusters are like."""
+    compared = record.scores.comparisons if record.scores else ()
+    told = [f"{one.column} {one.adjusted_rand_index:.2f}" for one in compared if one.clustering == CLUSTER]
+    return [f"adjusted Rand index of the clusters with {', '.join(told)}"] if told else []
 
 
 def accuracy(record: RunRecord) -> str:
@@ -63,7 +73,7 @@ def summary(record: Record, locate: Callable[[str], str], picture: Callable[[str
         picture: gives the URL of a picture among them, to be shown.
     """
     parts = [
-        "\n".join(f"- {sentence}" for sentence in what_to_know(record)),
+        "\n".join(f"- {as_text(sentence)}" for sentence in what_to_know(record)),
         _table(["what ran", ""], [(name, as_text(value)) for name, value in what_ran(record)]),
         *(_fitted(record, picture) if isinstance(record, RunRecord) else []),
         *(_applied(record) if isinstance(record, ApplyRecord) else []),
