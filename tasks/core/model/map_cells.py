@@ -1,13 +1,15 @@
 """A map of a sample of the cells in two dimensions."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 
 from tasks.core.base.settings import Settings
 from tasks.core.model.label import embedded_blocks
-from tasks.core.numerics.block import encode_table
+from tasks.core.numerics.block import Float32Array, IntArray, decode_table, encode_table
 from tasks.core.numerics.layout import MOST_CELLS, umap_layout
 from tasks.core.numerics.sample import draw, take
 from tasks.core.references.insight import CellMap
@@ -15,6 +17,26 @@ from tasks.core.references.model import Embedding
 from tasks.core.storage.store import Outcome, StageKey, Store
 
 VERSION = 1
+
+
+@dataclass(frozen=True)
+class PlacedSample:
+    """The cells of a map.
+
+    Attributes:
+        rows: of each partition, those that are on it.
+        places_n2: their coordinates, in the same order.
+    """
+
+    rows: list[IntArray]
+    places_n2: Float32Array
+
+    @classmethod
+    def read(cls, store: Store, cell_map: CellMap, partitions: int) -> Self:
+        """Read a map of cells of so many partitions."""
+        table = decode_table(store.get(cell_map.places))
+        partition, row, x, y = (table.column(name).to_numpy() for name in ("partition", "row", "x", "y"))
+        return cls([row[partition == at] for at in range(partitions)], np.column_stack([x, y]))
 
 
 def map_cells(store: Store, partitions: Sequence[Embedding], settings: Settings) -> Outcome[CellMap]:

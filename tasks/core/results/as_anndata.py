@@ -1,6 +1,7 @@
 """What a run found, as AnnData names it, read from the store partition by partition."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tasks.core.base.settings import Settings
 from tasks.core.dataset.partition_steps import read_blocks
 from tasks.core.dataset.plan import ENSEMBL
 from tasks.core.model.label import embedded_blocks
+from tasks.core.model.map_cells import PlacedSample
 from tasks.core.numerics.block import Block, NumberArray, decode_matrix, decode_table
 from tasks.core.numerics.layout import place_among
 from tasks.core.numerics.sample import take
@@ -80,8 +82,9 @@ def _obsm(store: Store, fit: Fit, settings: Settings) -> Mapping[str, Pieces]:
     places: dict[str, Pieces] = {name: lambda: _pieces(store, found.components)}
     if found.corrected is not None:
         places[f"{name}_{recipe.correction}"] = lambda: _pieces(store, found.embeddings)
-    if fit.insights.cell_map is not None:
-        places[f"X_{recipe.layout}"] = lambda: _placed(store, found.embeddings, fit.insights.cell_map, settings)
+    cell_map = fit.insights.cell_map
+    if cell_map is not None:
+        places[f"X_{recipe.layout}"] = partial(_placed, store, found.embeddings, cell_map, settings)
     return places
 
 
@@ -90,19 +93,12 @@ def _pieces(store: Store, embeddings: list[Embedding]) -> Iterator[NumberArray]:
         yield decode_matrix(store.get(part.table))
 
 
-def _placed(
-    store: Store, embeddings: list[Embedding], cell_map: CellMap | None, settings: Settings
-) -> Iterator[NumberArray]:
+def _placed(store: Store, embeddings: list[Embedding], cell_map: CellMap, settings: Settings) -> Iterator[NumberArray]:
     """Give each cell its place on the map: its own, or one among the cells of the map that are nearest to it."""
-    if cell_map is None:
-        return
-    places = pl.DataFrame(decode_table(store.get(cell_map.places)))
-    partitions = places["partition"].to_numpy()
-    rows = [places["row"].to_numpy()[partitions == at] for at in range(len(embeddings))]
-    sample = take(embedded_blocks(store, embeddings, settings.threads), rows)
-    laid_out = places.select("x", "y").to_numpy()
+    known = PlacedSample.read(store, cell_map, len(embeddings))
+    sample = take(embedded_blocks(store, embeddings, settings.threads), known.rows)
     for piece in _pieces(store, embeddings):
-        yield place_among(piece, sample, laid_out)
+        yield place_among(piece, sample, known.places_n2)
 
 
 def _uns(store: Store, fit: Fit, settings: Settings) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from tasks.core.base.recipes import Recipe
 from tasks.core.base.settings import Settings
 from tasks.core.dataset.plan import ENSEMBL, SYMBOL
 from tasks.core.model.label import embedded_blocks
+from tasks.core.model.map_cells import PlacedSample
 from tasks.core.numerics.block import IntArray, NumberArray, decode_matrix, decode_table
 from tasks.core.numerics.quality import COUNTS_COLUMN, GENES_COLUMN, MITO_COLUMN
 from tasks.core.numerics.sample import draw, take
@@ -52,22 +53,15 @@ def gather(store: Store, fit: Fit, record: RunRecord, settings: Settings) -> Rep
 def _drawn(store: Store, fit: Fit, settings: Settings) -> DrawnCells:
     blocks = embedded_blocks(store, fit.embedded.embeddings, settings.threads)
     cell_map = fit.insights.cell_map
-    places = None if cell_map is None else pl.DataFrame(decode_table(store.get(cell_map.places)))
-    drawn = draw(blocks.rows, _MOST_CELLS, np.random.default_rng(settings.seed))
-    rows = drawn if places is None else _rows(places, fit)
+    placed = None if cell_map is None else PlacedSample.read(store, cell_map, len(blocks.rows))
+    rows = placed.rows if placed else draw(blocks.rows, _MOST_CELLS, np.random.default_rng(settings.seed))
     return DrawnCells(
         components_nk=take(blocks, rows),
         clusters_n=_clusters(store, fit, rows),
         metadata=_metadata(store, fit, rows, settings.recipe_in_full.compared),
         total=sum(blocks.rows),
-        map_n2=None if places is None else places.select("x", "y").to_numpy(),
+        map_n2=placed.places_n2 if placed else None,
     )
-
-
-def _rows(places: pl.DataFrame, fit: Fit) -> list[IntArray]:
-    """Rows of each partition that are on the map, in the map's order."""
-    partitions = places["partition"].to_numpy()
-    return [places["row"].to_numpy()[partitions == at] for at in range(len(fit.matrix.cells))]
 
 
 def _clusters(store: Store, fit: Fit, rows: Sequence[IntArray]) -> IntArray:
