@@ -9,6 +9,7 @@ import pytest
 
 from tasks.core.results.housekeeping import verify
 from tasks.core.storage.store import Store
+from tests.conftest import real_cells
 from tests.faults.commands import Command, command, finished, passes, record, results
 from tests.faults.tally import fault
 from tests.s3_server import BUCKET, S3Server
@@ -20,6 +21,9 @@ SETTINGS: dict[str, object] = {
     "partition_cells": 1_000,
     "block_cells": 500,
 }
+
+# On real cells, without the map, whose library takes ten seconds to start.
+ATLAS: dict[str, object] = {"recipe": "atlas", "samples": "all", "clusters": "5,8", "pca_dim": 10, "layout": "none"}
 
 # What runs at once ask for.
 AT_ONCE: tuple[tuple[dict[str, object], ...], ...] = (
@@ -77,6 +81,25 @@ def test_a_killed_run_goes_on(
             first_pass = next((line for line in again.lines if line.startswith("svd: pass")), None)
             if first_pass is not None:
                 assert first_pass.startswith(f"svd: pass {passes(before) + 1},")
+
+
+@pytest.mark.most_faults(20)
+def test_a_killed_run_of_the_atlas_goes_on(
+    tmp_path: Path, undisturbed: Undisturbed, environment: dict[str, str], faults: int
+) -> None:
+    variant = ATLAS | {"dataset": real_cells("mixology-thin")}
+    expected, rng = undisturbed.results(variant), random.Random(2)
+    for number in range(faults):
+        given = settings(tmp_path, str(tmp_path / str(number)), "output") | variant
+        with fault("kill -9: atlas"):
+            command(given, environment).kill_at_random(undisturbed.lines(variant), rng)
+            before = finished(str(given["store"]))
+            again = command(given, environment)
+            assert again.end() == 0, again.lines
+            after = finished(str(given["store"]))
+            assert results(str(given["output"])) == expected
+            kept = {path: when for path, when in before.items() if not path.startswith("svd_pass/")}
+            assert {path: after[path] for path in kept} == kept
 
 
 @pytest.mark.most_faults(10)
