@@ -31,7 +31,7 @@ def takes_settings(function: Callable[[S], R]) -> Callable[..., R]:
     with_parameters.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [_parameter(name, field) for name, field in fields.items()]
     )
-    described = "\n".join(f"    {name}: {' '.join(str(field.description).split())}" for name, field in fields.items())
+    described = "\n".join(f"    {name}: {field.description}" for name, field in fields.items())
     with_parameters.__doc__ = f"{inspect.getdoc(function)}\n\nArgs:\n{described}"
     return with_parameters
 

@@ -30,7 +30,7 @@ def _explain_one(name: str, problem: dict[str, Any]) -> str:
         return str(problem["msg"]).removeprefix("Value error, ")
     fields = Settings.model_fields | ApplySettings.model_fields
     meaning = fields[name].description if name in fields else None
-    hint = f" ({' '.join(meaning.split()).rstrip('.')})" if meaning else ""
+    hint = f" ({meaning.rstrip('.')})" if meaning else ""
     if problem["type"] == "missing":
         return f"--{name} is missing{hint}"
     message = str(problem["msg"]).removeprefix("Value error, ")

@@ -57,8 +57,7 @@ class CellSettings(BaseModel):
     samples: Annotated[int, Field(gt=0)] | Literal["all"] = Field(20_000)
     """Cells to stream; 'all' for every cell."""
     sampling: Sampling | None = Field(None)
-    """Which cells: the first, or some spread evenly over shards and so over plates. By default as the recipe: plain
-    takes the first, atlas spreads."""
+    """The first cells, or some spread evenly over shards and so over plates. Plain: first, atlas: spread."""
     where: str | None = Field(None, min_length=1, max_length=1000)
     """Which cells by their metadata: plate in ('plate1', 'plate2') and drug == 'DMSO_TF'."""
     per: str | None = Field(None, min_length=1)
@@ -89,8 +88,7 @@ class FitSettings(CellSettings):
     """What to fit to the cells."""
 
     recipe: Literal["plain", "atlas"] = Field("plain")
-    """What is done by default: plain is CPM, log1p, SVD and K-means over all genes; atlas is quality control, the most
-    variable genes, scaling, PCA, Harmony over plates, markers and a map. A setting of your own wins over the recipe."""
+    """Defaults of the settings that name plain and atlas: all genes as they are, or what serves real cells best."""
     pca_dim: int = Field(50, ge=1, le=1000)
     """Components of the truncated SVD, or of the PCA."""
     clusters: (
@@ -106,8 +104,7 @@ class FitSettings(CellSettings):
     min_cells: int | None = Field(None, ge=0)
     """Genes that fewer cells express are left out of the components. Plain: 0, atlas: 3."""
     genes: GeneChoice | None = Field(None)
-    """Genes that the components are of: all, or the most variable ones as scanpy's flavour of that name chooses them,
-    by batch where there is one. Plain: all, atlas: seurat."""
+    """All genes, or the most variable ones, by batch, as this flavour of scanpy has it. Plain: all, atlas: seurat."""
     n_top_genes: int = Field(2_000, ge=1)
     """How many of the most variable genes."""
     method: Decomposition | None = Field(None)
@@ -123,8 +120,7 @@ class FitSettings(CellSettings):
     markers: int | None = Field(None, ge=0, le=1_000)
     """Marker genes of each cluster; 0: none are looked for. Plain: 0, atlas: 10."""
     compare: str | None = Field(None, min_length=1)
-    """Metadata columns, with commas between, that the clusters are compared with, or none. Plain: none, atlas:
-    cell_line_id,plate,drug."""
+    """Columns (a,b,c) that clusters are compared with, or none. Plain: none, atlas: cell_line_id,plate,drug."""
     layout: Layout | None = Field(None)
     """A map of a sample of the cells in two dimensions. Plain: none, atlas: umap."""
     export: Literal["none", "h5ad", "zarr"] = Field("none")
