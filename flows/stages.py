@@ -9,16 +9,18 @@ from prefect import get_run_logger, unmapped
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.engines.engine import Engine, engine_of
 from tasks.core.base.deadline import deadline
 from tasks.core.base.errors import CorruptObjectError, StoreError, first_line
 from tasks.core.base.memory import use_one_heap
 from tasks.core.base.progress import Progress, report
 from tasks.core.base.settings import RunSettings
 from tasks.core.numerics.fold import one_blas_thread
+from tasks.core.numerics.workers import folding_on
 from tasks.core.results.costs import Costs, Steps
 from tasks.core.storage.runs import RunMarker
 from tasks.core.storage.store import store_of
-from tasks.stage import CACHED, with_retries
+from tasks.stage import CACHED, done_by, with_retries
 
 R = TypeVar("R")
 # Each finds all damage of a stage, and no flow has more than eleven stages.
@@ -27,16 +29,18 @@ _MOST_REPAIRS = 20
 
 @dataclass(frozen=True)
 class Stages:
-    """The stages of one run, on a bounded number of threads.
+    """The stages of one run, so many steps at a time.
 
     Attributes:
-        runner: submits the steps that are many.
+        engine: who does the work.
+        runner: submits the steps that are many, each on a thread of this process whoever carries it out.
         retries: of the steps that read over a network.
         timeout: seconds that a stage may take.
         costs: what each stage cost.
         mark: tells the store that the run is at work.
     """
 
+    engine: Engine
     runner: ThreadPoolTaskRunner[Any]
     retries: int
     timeout: float | None
@@ -58,7 +62,7 @@ class Stages:
         with self._time(task) as steps:
             names = list(task.fn.__annotations__)
             parameters = dict(zip(names, [list(items), *map(unmapped, shared)], strict=False))
-            futures = self.runner.map(with_retries(task, self.retries), parameters)
+            futures = self.runner.map(done_by(self.engine.workers, with_retries(task, self.retries)), parameters)
             results = self._settle_all(task.name, futures, steps)
         self.mark.beat()
         return results
@@ -75,7 +79,8 @@ class Stages:
 
     @contextmanager
     def _time(self, task: Any) -> Iterator[Steps]:
-        with deadline(task.name, self.timeout), self.costs.measure(task.name) as steps:
+        limit, folds = deadline(task.name, self.timeout), folding_on(self.engine.workers)
+        with limit, folds, self.costs.measure(task.name) as steps:
             yield steps
 
     def _settle_all(self, stage: str, futures: Sequence[Any], steps: Steps) -> list[Any]:
@@ -102,12 +107,11 @@ class Stages:
 def stages(settings: RunSettings) -> Iterator[Stages]:
     """Give the stages of a run their workers."""
     use_one_heap()
-    threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.threads)
     mark = RunMarker(store_of(settings), settings, flow_run.id or "")
     mark.beat()
     try:
-        with one_blas_thread(), threads as runner:
-            yield Stages(runner, settings.retries, settings.stage_timeout, Costs(), mark)
+        with one_blas_thread(), engine_of(settings) as engine, ThreadPoolTaskRunner(engine.steps) as runner:
+            yield Stages(engine, runner, settings.retries, settings.stage_timeout, Costs(), mark)
     except BaseException as error:
         # What went wrong first is what matters, and it may be the store itself.
         with suppress(StoreError):

@@ -5,6 +5,10 @@ and a stage whose result the store holds ends in a state of its own name, Cached
 """
 
 from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass
+from functools import wraps
+from importlib import import_module
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task, task
@@ -13,7 +17,9 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
+from tasks.core.base.deadline import in_time, time_left
 from tasks.core.base.errors import UnreachableError
+from tasks.core.numerics.workers import Workers
 from tasks.core.storage.store import Outcome, Reference
 
 P = ParamSpec("P")
@@ -43,6 +49,35 @@ def with_retries(task: Task[P, R], retries: int) -> Task[P, R]:
         retry_jitter_factor=0.5,
         retry_condition_fn=_is_passing,
     )
+
+
+def done_by(workers: Workers | None, task: Task[P, R]) -> Task[P, R]:
+    """Give a task whose function is called on a worker, if there are such; its run stays in this process.
+
+    So workers need no Prefect server, nor what lets one into it, and a worker that is lost is no matter of the run's.
+    """
+    if workers is None:
+        return task
+    function = _FunctionOfTask(task.fn.__module__, task.fn.__qualname__)
+
+    @wraps(task.fn)
+    def call(*arguments: P.args, **named: P.kwargs) -> R:
+        return workers.submit(in_time, time_left(), function, *arguments, **named).result()
+
+    there = copy(task)
+    there.fn = call
+    return there
+
+
+@dataclass(frozen=True)
+class _FunctionOfTask:
+    """A task's own function, found again in another process."""
+
+    module: str
+    name: str
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return getattr(import_module(self.module), self.name).fn(*arguments, **named)
 
 
 async def _is_passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:

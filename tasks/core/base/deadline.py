@@ -1,12 +1,31 @@
 """How long a stage may take: set by whoever runs it, asked at every block."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 from tasks.core.base.errors import StageTimeoutError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class TimeLeft:
+    """What is left of a stage's time: for a worker, whose clock may be another one.
+
+    Attributes:
+        stage: its name.
+        seconds: that it was given in all.
+        left: seconds from now on.
+    """
+
+    stage: str
+    seconds: float
+    left: float
 
 
 @dataclass(frozen=True)
@@ -22,7 +41,26 @@ _deadline: ContextVar[_Deadline | None] = ContextVar("deadline", default=None)
 @contextmanager
 def deadline(stage: str, seconds: float | None) -> Iterator[None]:
     """Give a stage so many seconds, from now on; None gives it all the time it takes."""
-    token = _deadline.set(None if seconds is None else _Deadline(stage, seconds, time.monotonic() + seconds))
+    with _resumed(None if seconds is None else TimeLeft(stage, seconds, seconds)):
+        yield
+
+
+def time_left() -> TimeLeft | None:
+    """Tell how much time the stage at hand has left; None if it has no limit."""
+    given = _deadline.get()
+    return None if given is None else TimeLeft(given.stage, given.seconds, given.until - time.monotonic())
+
+
+def in_time(left: TimeLeft | None, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a function for a stage that has so much time left: on a worker, which knows nothing of the stage."""
+    with _resumed(left):
+        return function(*args, **kwargs)
+
+
+@contextmanager
+def _resumed(left: TimeLeft | None) -> Iterator[None]:
+    until = None if left is None else _Deadline(left.stage, left.seconds, time.monotonic() + left.left)
+    token = _deadline.set(until)
     try:
         yield
     finally:

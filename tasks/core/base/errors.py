@@ -44,6 +44,10 @@ class StageTimeoutError(TahoeFlowError, TimeoutError):
     """A stage took longer than it may."""
 
 
+class EngineError(TahoeFlowError, RuntimeError):
+    """The processes that work for a run, or what directs them, are gone or cannot be reached."""
+
+
 def first_line(error: BaseException) -> str:
     """First line of an error's text, or its class where it has none: for use inside our own messages."""
     lines = str(error).strip().splitlines()

@@ -206,7 +206,12 @@ class RunSettings(CellSettings):
     block_cells: int = Field(2_000, ge=1, le=20_000)
     """Cells in a block, the most that a worker holds in memory at once."""
     workers: int | None = Field(None, ge=1, le=1024)
-    """Threads that work at the same time; by default as many as there are cores."""
+    """Threads or processes that work at the same time; by default as many as there are cores."""
+    engine: Literal["threads", "processes", "dask"] = Field("threads")
+    """Who works: threads of the run's process, processes beside it, or a Dask cluster; the results are the same."""
+    dask_address: str | None = Field(None, pattern=r"^(tcp|tls)://[^/@\s]+$")
+    """Scheduler of a Dask cluster that is running, as tcp://host:8786, whose workers are then all that work; without,
+    the Dask engine has a cluster of its own on this machine."""
 
     @property
     def threads(self) -> int:
@@ -217,6 +222,17 @@ class RunSettings(CellSettings):
     def patience(self) -> float:
         """Seconds that all retries take together."""
         return 2.0 ** (self.retries + 1) - 2.0
+
+    @model_validator(mode="after")
+    def _engine_fits(self) -> Self:
+        if self.dask_address and self.engine != "dask":
+            raise ValueError(f"--dask_address {self.dask_address} is for --engine dask, this is {self.engine}: add it")
+        if self.dask_address and self.credentials:
+            raise ValueError(
+                "--credentials and --dask_address do not go together: workers elsewhere may not reach the block; give "
+                "them the credentials in their environment, and the run in its own"
+            )
+        return self
 
     @property
     def is_synthetic(self) -> bool:

@@ -23,7 +23,7 @@ from tasks.core.references.cells import Cells, Counts, GeneOrder, InBlocks, Norm
 from tasks.core.references.model import ChosenGenes
 from tasks.core.storage.store import Outcome, StageKey, Store
 
-VERSION = 1
+VERSION = 2
 # Columns of the table of genes, as scanpy names them.
 CHOSEN, MEAN, DEVIATION = "highly_variable", "mean", "std"
 _ALL = ""
@@ -90,9 +90,10 @@ class _Folds:
 
     def per_million(self) -> GroupMoments:
         """Moments of the counts per million, in the vocabulary's order."""
+        names, genes = self.names, self.of.order.genes
 
         def moments(block: Block, codes: IntArray) -> GroupMoments:
-            return GroupMoments.of(counts_per_million(block), codes, self.names, self.of.order.genes)
+            return GroupMoments.of(counts_per_million(block), codes, names, genes)
 
         return self._sum(self.of.normalized, moments).renumbered(gene_ranks(self.store, self.of.order))
 
@@ -106,18 +107,18 @@ class _Folds:
 
     def counts(self) -> GroupMoments:
         """Moments of the counts."""
-        return self._sum(
-            self.of.counts, lambda block, codes: GroupMoments.of(block, codes, self.names, self.of.order.genes)
-        )
+        names, genes = self.names, self.of.order.genes
+        return self._sum(self.of.counts, lambda block, codes: GroupMoments.of(block, codes, names, genes))
 
     def counts_above(self, bounds: Mapping[str, Float64Array]) -> GroupMoments:
         """Moments of the counts above a bound for each batch and gene."""
-        return self._sum(self.of.counts, lambda block, codes: GroupMoments.above(block, codes, self.names, bounds))
+        names = self.names
+        return self._sum(self.of.counts, lambda block, codes: GroupMoments.above(block, codes, names, bounds))
 
     def _sum(self, parts: Sequence[InBlocks], moments: Callable[[Block, IntArray], GroupMoments]) -> GroupMoments:
         codes = self.batches.codes if self.batches else [np.zeros(part.cells, np.int64) for part in parts]
         blocks = stored_blocks(self.store, parts, self.workers)
-        return reduce(add, blocks.map(moments, by_block(parts, codes)))
+        return blocks.sum(moments, by_block(parts, codes))
 
 
 def _all_of_them(_folds: _Folds, _seen: GroupMoments, left: IntArray, _number: int) -> VariableGenes:

@@ -1,7 +1,7 @@
 """The embedding without the differences between batches: Harmony, its rounds kept in the store."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from tasks.core.base.errors import SettingsError
 from tasks.core.base.settings import Settings
@@ -14,7 +14,7 @@ from tasks.core.references.cells import Cells
 from tasks.core.references.model import Corrected, Embedding
 from tasks.core.storage.store import ObjectRef, Outcome, StageKey, Store
 
-VERSION = 1
+VERSION = 2
 
 
 def correct_batches(
@@ -38,7 +38,7 @@ def correct_batches(
         return Corrected(
             key=key.digest,
             embeddings=tuple(
-                part.model_copy(update={"key": f"{key.digest}-{at}", "table": rounds.kept[found.rounds, at]})
+                part.model_copy(update={"key": f"{key.digest}-{at}", "table": rounds.kept[at]})
                 for at, part in enumerate(embeddings)
             ),
             batches=batches.values,
@@ -56,14 +56,19 @@ class _StoredRounds:
     store: Store
     key: StageKey
     embeddings: Sequence[Embedding]
-    kept: dict[tuple[int, int], ObjectRef] = field(default_factory=dict)
+    kept: Sequence[ObjectRef] = ()
 
-    def write(self, number: int, index: int, z_nk: Float32Array) -> None:
-        path = f"{self.key.folder}/round-{number:02}-{index:05}.arrow"
-        self.kept[number, index] = self.store.put(path, encode_matrix(z_nk), len(z_nk))
+    def writer(self, number: int) -> Callable[[int, Float32Array], ObjectRef]:
+        store, folder = self.store, self.key.folder
 
-    def blocks(self, number: int) -> Blocks[NumberArray]:
-        for at in [at for at in self.kept if at[0] < number]:
-            self.store.files.remove(self.kept.pop(at).path)
-        of_round = [part.model_copy(update={"table": self.kept[number, at]}) for at, part in enumerate(self.embeddings)]
+        def write(index: int, z_nk: Float32Array) -> ObjectRef:
+            return store.put(f"{folder}/round-{number:02}-{index:05}.arrow", encode_matrix(z_nk), len(z_nk))
+
+        return write
+
+    def blocks(self, kept: Sequence[ObjectRef]) -> Blocks[NumberArray]:
+        for ref in self.kept:
+            self.store.files.remove(ref.path)
+        self.kept = kept
+        of_round = [part.model_copy(update={"table": ref}) for part, ref in zip(self.embeddings, kept, strict=True)]
         return embedded_blocks(self.store, of_round, 1)

@@ -13,7 +13,8 @@ from tasks.core.dataset.partition_steps import gene_ranks
 from tasks.core.dataset.stored_blocks import stored_blocks
 from tasks.core.model.krylov_passes import KrylovPasses
 from tasks.core.numerics.block import Float32Array, IntArray, decode_matrix, encode_matrix
-from tasks.core.numerics.fold import Blocks, KeepFirst
+from tasks.core.numerics.fold import Blocks
+from tasks.core.numerics.kept_blocks import KeepFirst
 from tasks.core.numerics.krylov_pca import KrylovPCA
 from tasks.core.numerics.krylov_svd import KrylovSVD
 from tasks.core.numerics.moments import Moments
@@ -22,7 +23,7 @@ from tasks.core.references.cells import GeneOrder, Normalized
 from tasks.core.references.model import Model
 from tasks.core.storage.store import Outcome, StageKey, Store
 
-VERSION = 3
+VERSION = 4
 # Reading and decoding is a quarter of a pass. This much holds some 30,000 cells.
 _KEPT_BYTES = 2**28
 _ESTIMATORS: dict[str, type[KrylovSVD]] = {"svd": KrylovSVD, "pca": KrylovPCA}

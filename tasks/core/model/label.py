@@ -11,7 +11,7 @@ from tasks.core.numerics.lloyd import assign, sum_up
 from tasks.core.references.model import Assigned, Clusters, Embedding, Labels
 from tasks.core.storage.store import ObjectRef, Outcome, StageKey, Store
 
-VERSION = 1
+VERSION = 2
 
 
 def label_cells(
@@ -62,9 +62,10 @@ def put_labels(
     store: Store, key: StageKey, blocks: Blocks[NumberArray], label: Callable[[NumberArray], IntArray]
 ) -> tuple[ObjectRef, ...]:
     """Leave the label of each cell in the store, an object a block."""
+    folder = key.folder
 
     def put(cells: NumberArray, index: int) -> ObjectRef:
         labels = narrow(label(cells))
-        return store.put(f"{key.folder}/{index:05}.arrow", encode_matrix(labels[:, None]), len(labels))
+        return store.put(f"{folder}/{index:05}.arrow", encode_matrix(labels[:, None]), len(labels))
 
     return tuple(blocks.map(put, np.arange(len(blocks.sources))))

@@ -1,25 +1,31 @@
-"""A fold: the same function over every item on an executor, results taken in the items' order.
+"""A fold: the same function over every block on an executor, results taken in the blocks' order.
 
-However many workers there are, results are combined in one order, so sums are the same to the last bit; and at any
-time only a few results are waiting, so memory does not grow with the number of items.
+Sums are made of groups of consecutive blocks, in order, where the work is done, and then of the groups' sums, in order.
+The groups depend on the number of blocks alone, so that results are the same to the last bit whoever works, and however
+many. At any time only a few results are waiting: memory does not grow with the blocks.
 """
 
-import threading
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import chain, islice
+from operator import iadd
 from typing import Any, Generic, Self, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from tasks.core.base.deadline import check_deadline
+from tasks.core.base.deadline import check_deadline, in_time, time_left
 from tasks.core.base.errors import NumericsError
+from tasks.core.numerics.workers import Workers, at_work
 
-Item = TypeVar("Item")
 Read = TypeVar("Read")
 Result = TypeVar("Result")
+
+_LEAST_GROUPS = 12
 
 
 @dataclass(frozen=True)
@@ -60,71 +66,108 @@ class Blocks(Generic[Read]):
     def map(self, function: Callable[..., Result], *each: Iterable[Any]) -> Iterator[Result]:
         """Yield `function(block, ...)` for every block, in order; each further iterable gives an argument a block.
 
+        The function may be called in another process: it gets there with all that it refers to.
+
         Raises:
             NumericsError: the function refused a block; names it.
         """
+        with at_work(self.workers) as workers:
+            for results in self._calls(workers, self._together(workers), list, function, each):
+                yield from results
 
-        def applied(item: tuple[Any, ...]) -> Result:
-            name, source, *arguments = item
-            try:
-                return function(self.read(source), *arguments)
-            except NumericsError as error:
-                raise NumericsError(f"{name} {error}") from error
+    def sum(self, function: Callable[..., Result], *each: Iterable[Any]) -> Result:
+        """Sum up `function(block, ...)` over all blocks; what a function gives may be changed by adding to it.
 
+        Raises:
+            NumericsError: the function refused a block; names it.
+        """
+        with at_work(self.workers) as workers:
+            together = self._together(workers)
+            sums = self._calls(workers, together, _sum_up, function, each)
+            return _sum_up(_sums_of(sums, group_size(len(self.sources)) // together))
+
+    def _together(self, workers: Workers) -> int:
+        # Threads get blocks one by one, for then none waits long for the last one to be done.
+        return group_size(len(self.sources)) if workers.are_far else 1
+
+    def _calls(
+        self,
+        workers: Workers,
+        together: int,
+        gather: Callable[[Iterator[Any]], Any],
+        function: Callable[..., Any],
+        each: Iterable[Iterable[Any]],
+    ) -> Iterator[Any]:
         items = zip(self.names, self.sources, *each, strict=True)
-        with ThreadPoolExecutor(self.workers) as executor:
-            yield from in_order(executor, applied, items, ahead=self.workers + 1)
+        groups = iter(lambda: list(islice(items, together)), [])
+        with workers.share(_Step(self.read, function, gather)) as step:
+            yield from in_order(workers, _work, ((step, group) for group in groups))
 
 
-class KeepFirst(Generic[Read]):
-    """Reads blocks, and keeps the first ones in memory until a budget is spent.
+@dataclass(frozen=True)
+class _Step:
+    """What is done to the blocks of a group.
 
-    Passes go over all blocks in the same order, where keeping the latest would always miss.
-
-    Args:
+    Attributes:
         read: gives the block of a source.
-        size: bytes of a block.
-        budget: bytes to keep at most.
+        function: of a block, and of what is given with it.
+        gather: makes one result of those of the group's blocks.
     """
 
-    def __init__(self, read: Callable[[Any], Read], size: Callable[[Read], int], budget: int) -> None:
-        self._read = read
-        self._size = size
-        self._left = budget
-        self._kept: dict[Any, Read] = {}
-        self._lock = threading.Lock()
+    read: Callable[[Any], Any]
+    function: Callable[..., Any]
+    gather: Callable[[Iterator[Any]], Any]
 
-    def __call__(self, source: Any) -> Read:
-        """Give the block of a source, which must be hashable."""
-        if source in self._kept:
-            return self._kept[source]
-        block = self._read(source)
-        size = self._size(block)
-        with self._lock:
-            if size <= self._left and source not in self._kept:
-                self._kept[source] = block
-                self._left -= size
-        return block
+    def __call__(self, group: Sequence[tuple[Any, ...]]) -> Any:
+        return self.gather(map(self._apply, group))
+
+    def _apply(self, item: tuple[Any, ...]) -> Any:
+        name, source, *arguments = item
+        check_deadline()
+        try:
+            return self.function(self.read(source), *arguments)
+        except NumericsError as error:
+            raise NumericsError(f"{name} {error}") from error
+
+
+def _work(step: _Step, group: Sequence[tuple[Any, ...]]) -> Any:
+    return step(group)
+
+
+def _sum_up(results: Iterator[Any]) -> Any:
+    return reduce(iadd, results)
+
+
+def _sums_of(results: Iterator[Any], size: int) -> Iterator[Any]:
+    """Sum up so many results each time, no sooner than they are there."""
+    for first in results:
+        yield _sum_up(chain([first], islice(results, size - 1)))
+
+
+def group_size(blocks: int) -> int:
+    """How many blocks make a group, by the number of all blocks alone.
+
+    A group's sum may have a long way to go. So there are no more groups than the root of the blocks, but twelve at
+    least, for as many workers.
+    """
+    return max(min(blocks // _LEAST_GROUPS, math.isqrt(blocks)), 1)
 
 
 def in_order(
-    executor: Executor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
+    workers: Workers, function: Callable[..., Result], arguments: Iterable[tuple[Any, ...]]
 ) -> Iterator[Result]:
-    """Yield `function(item)` for each item, in order, at most `ahead` of them under way or waiting.
+    """Yield `function(*of_one)` for each, in order, only so many under way or waiting as the workers say.
 
     Raises:
-        ValueError: `ahead` is below 1.
         StageTimeoutError: the stage has no time left.
-        Exception: what the function raised, at its item's turn; items not yet begun are left undone.
+        Exception: what the function raised, at its turn; what is not yet begun is left undone.
     """
-    if ahead < 1:
-        raise ValueError(f"{ahead=} must be at least 1")
     pending: deque[Future[Result]] = deque()
     try:
-        for item in items:
+        for of_one in arguments:
             check_deadline()
-            pending.append(executor.submit(function, item))
-            if len(pending) >= ahead:
+            pending.append(workers.submit(in_time, time_left(), function, *of_one))
+            while len(pending) >= workers.ahead:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

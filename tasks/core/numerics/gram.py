@@ -1,11 +1,12 @@
 """Products with the Gram matrix of rows in blocks, as they are or centred."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
 from tasks.core.base.errors import NumericsError
-from tasks.core.numerics.block import Float32Array, Float64Array
+from tasks.core.numerics.block import Float32Array, Float64Array, FloatArray
 from tasks.core.numerics.fold import Blocks
 from tasks.core.numerics.moments import Moments
 
@@ -30,10 +31,8 @@ class BlocksGram:
             NumericsError: a block holds values that are not finite; names it.
         """
         q_gl = self._spread(q_el)
-        total = np.zeros(q_gl.shape)
-        for panel in self.blocks.map(lambda x_ng: _finite(x_ng.T @ (x_ng @ q_gl))):
-            total += panel
-        return total[self.expressed]
+        products = self.blocks.sum(lambda x_ng: _Products(_finite(x_ng.T @ (x_ng @ q_gl))))
+        return products.total_gl[self.expressed].astype(np.float64, copy=False)
 
     def _spread(self, q_el: Float32Array) -> Float32Array:
         """Give the panel with a row a column of the blocks."""
@@ -62,16 +61,32 @@ class CentredGram(BlocksGram):
         q_gl = self._spread(q_el)
         of_mean = (self.means @ q_gl).astype(np.float32)
 
-        def product(x_ng: Any) -> tuple[Float32Array, Float64Array]:
+        def product(x_ng: Any) -> _Products:
             # Centred between the two products, where few digits are lost; after both, the mean would drown the rest.
             scores = x_ng @ q_gl - of_mean
-            return _finite(x_ng.T @ scores), scores.sum(axis=0, dtype=np.float64)
+            return _Products(_finite(x_ng.T @ scores), scores.sum(axis=0, dtype=np.float64))
 
-        total, sums = np.zeros(q_gl.shape), np.zeros(q_gl.shape[1])
-        for panel, of_scores in self.blocks.map(product):
-            total += panel
-            sums += of_scores
-        return (total - np.outer(self.means, sums))[self.expressed]
+        products = self.blocks.sum(product)
+        return (products.total_gl - np.outer(self.means, products.scores_l))[self.expressed]
+
+
+@dataclass
+class _Products:
+    """Sums over blocks, added to in place: those of one block are float32, those of more float64.
+
+    Attributes:
+        total_gl: of their products with a panel.
+        scores_l: of their cells' scores, where these are needed.
+    """
+
+    total_gl: FloatArray
+    scores_l: Float64Array | float = 0.0
+
+    def __iadd__(self, other: Self) -> Self:
+        into = self.total_gl if self.total_gl.dtype == np.float64 else None
+        self.total_gl = np.add(self.total_gl, other.total_gl, out=into, dtype=np.float64)
+        self.scores_l = self.scores_l + other.scores_l
+        return self
 
 
 def _finite(panel: Float32Array) -> Float32Array:

@@ -10,11 +10,11 @@ together. So the log of the penalty goes only half of the way to that of the new
 simulated cells, four such passes come to the objective of four of Harmony's within 1e-3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from sklearn.cluster import KMeans
@@ -41,20 +41,16 @@ _START_ITERATIONS = 25
 class Rounds(Protocol):
     """Where the corrected embedding of each round is kept."""
 
-    def write(self, number: int, index: int, z_nk: Float32Array) -> None:
-        """Keep a block of a round.
+    def writer(self, number: int) -> Callable[[int, Float32Array], Any]:
+        """Give what keeps the blocks of a round, from 1 on, and says in a few words where each is.
 
-        Called by several threads at once, each with a block of its own, while the blocks of the round before are
-        read. A block that is written again (a stage that was stopped begins anew) replaces the first.
-
-        Args:
-            number: of the round, from 1 on.
-            index: of the block, as in the embedding that is corrected.
-            z_nk: the block, (cells, components).
+        It is called, also in other processes and several times at once, with the number of a block, as in the
+        embedding that is corrected, and the block, (cells, components), while the blocks of the round before are read.
+        A block that is written again (a stage that was stopped begins anew) replaces the first.
         """
 
-    def blocks(self, number: int) -> Blocks[NumberArray]:
-        """Give the blocks of a round, in order, once all are written; rounds before it are needed no more."""
+    def blocks(self, kept: Sequence[Any]) -> Blocks[NumberArray]:
+        """Give the blocks of the last round, in order, from where they were kept; those before are needed no more."""
 
 
 @dataclass(frozen=True)
@@ -160,8 +156,8 @@ class _Passes:
             objectives.append(self._objective(soft, sums.masses))
             centres_ck, added_bck = ridge(sums, self._cells_b, self._harmony.alpha, free.centres_ck)
             free = replace(free, centres_ck=centres_ck)
-            masses = self._correct(number, current, soft, added_bck, free)
-            current = self._rounds.blocks(number)
+            masses, kept = self._correct(number, current, soft, added_bck, free)
+            current = self._rounds.blocks(kept)
             report(Progress("correction", "round", number, note=f"objective {objectives[-1]:.6g}"))
             if (objectives[-2] - objectives[-1]) / abs(objectives[-2]) < self._harmony.tolerance:
                 return Harmonized(number, converged=True, objectives=tuple(objectives))
@@ -181,30 +177,27 @@ class _Passes:
         return to_length_1(kmeans.fit(cells).cluster_centers_).astype(np.float64)
 
     def _sum_up(self, blocks: Blocks[NumberArray], soft: SoftClusters) -> Masses:
+        batches = len(self._cells_b)
+
         def masses(z_nk: NumberArray, codes_n: IntArray) -> Masses:
-            return self._masses(*soft.assign(z_nk, codes_n), codes_n)
+            return _finite(Masses.of(*soft.assign(z_nk, codes_n), codes_n, batches))
 
-        return reduce(add, blocks.map(masses, self._batches))
-
-    def _masses(self, assigned_nc: Float32Array, log_divisors_n: Float64Array, codes_n: IntArray) -> Masses:
-        masses = Masses.of(assigned_nc, log_divisors_n, codes_n, len(self._cells_b))
-        if not np.isfinite(masses.log_divisors):
-            raise NumericsError("has values that are not finite")
-        return masses
+        return blocks.sum(masses, self._batches)
 
     def _cluster(
         self, current: Blocks[NumberArray], free: SoftClusters, masses: Masses
     ) -> tuple[SoftClusters, RidgeSums]:
         """Bring the penalties near to those of the assignments that they lead to; the last pass sums up for ridge."""
-        soft = self._penalize(free, masses)
+        soft, batches = self._penalize(free, masses), len(self._cells_b)
         for _ in range(_PASSES - 1):
             soft = self._penalize(soft, self._sum_up(current, soft))
 
         def sums(pair: tuple[NumberArray, NumberArray], codes_n: IntArray) -> RidgeSums:
             assigned_nc, log_divisors_n = soft.assign(pair[1], codes_n)
-            return RidgeSums.of(self._masses(assigned_nc, log_divisors_n, codes_n), assigned_nc, pair[0], codes_n)
+            masses = _finite(Masses.of(assigned_nc, log_divisors_n, codes_n, batches))
+            return RidgeSums.of(masses, assigned_nc, pair[0], codes_n)
 
-        return soft, reduce(add, _pairs(self._blocks, current).map(sums, self._batches))
+        return soft, _pairs(self._blocks, current).sum(sums, self._batches)
 
     def _penalize(self, soft: SoftClusters, masses: Masses) -> SoftClusters:
         found_bc = -self._harmony.theta * log_excess(masses, self._cells_b)
@@ -218,19 +211,26 @@ class _Passes:
 
     def _correct(
         self, number: int, current: Blocks[NumberArray], soft: SoftClusters, added_bck: Float64Array, free: SoftClusters
-    ) -> Masses:
+    ) -> tuple[Masses, Sequence[Any]]:
         """Take out what batches add, keep the result and assign it to the new clusters without penalty."""
+        batches, write = len(self._cells_b), self._rounds.writer(number)
 
-        def corrected(pair: tuple[NumberArray, NumberArray], codes_n: IntArray, index: int) -> Masses:
+        def corrected(pair: tuple[NumberArray, NumberArray], codes_n: IntArray, index: int) -> tuple[Masses, Any]:
             assigned_nc, _ = soft.assign(pair[1], codes_n)
             z_nk = pair[0].astype(np.float32)
             for batch, cells in by_batch(codes_n):
                 z_nk[cells] -= assigned_nc[cells] @ added_bck[batch].astype(np.float32)
-            self._rounds.write(number, index, z_nk)
-            return self._masses(*free.assign(z_nk, codes_n), codes_n)
+            return _finite(Masses.of(*free.assign(z_nk, codes_n), codes_n, batches)), write(index, z_nk)
 
         indices = range(len(self._blocks.sources))
-        return reduce(add, _pairs(self._blocks, current).map(corrected, self._batches, indices))
+        found = list(_pairs(self._blocks, current).map(corrected, self._batches, indices))
+        return reduce(add, (masses for masses, _ in found)), [kept for _, kept in found]
+
+
+def _finite(masses: Masses) -> Masses:
+    if not np.isfinite(masses.log_divisors):
+        raise NumericsError("has values that are not finite")
+    return masses
 
 
 def _pairs(blocks: Blocks[NumberArray], current: Blocks[NumberArray]) -> Blocks[tuple[NumberArray, NumberArray]]:

@@ -117,7 +117,7 @@ class Centres:
 
 def sum_up(blocks: Blocks[NumberArray], centres: Float64Array) -> ClusterSums:
     """Assign all points to the nearest of the centres and sum up the clusters."""
-    return reduce(add, blocks.map(lambda points: ClusterSums.of(points, centres)))
+    return blocks.sum(lambda points: ClusterSums.of(points, centres))
 
 
 def lloyd(blocks: Blocks[NumberArray], start: Float64Array, at_rest: float, max_passes: int) -> Centres:

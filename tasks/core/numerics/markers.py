@@ -5,8 +5,6 @@ Scores, fold changes and p-values are those of scanpy's `rank_genes_groups(metho
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from typing import Self
 
 import numpy as np
@@ -131,7 +129,7 @@ def sum_genes(blocks: Blocks[Block], labels: Iterable[IntArray], clusters: int, 
         clusters: how many there are.
         genes: columns of the matrix.
     """
-    return reduce(add, blocks.map(lambda block, labels_n: GeneSums.of(block, labels_n, clusters, genes), labels))
+    return blocks.sum(lambda block, labels_n: GeneSums.of(block, labels_n, clusters, genes), labels)
 
 
 def rank_genes(sums: GeneSums, most: int) -> list[Markers | None]:

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from typing import Self
 
 import numpy as np
@@ -70,11 +68,11 @@ def separation(blocks: Blocks[NumberArray], labels: Sequence[IntArray], clusters
         The scores; None where they are not defined: with fewer than two clusters, or each cell a cluster.
     """
     with one_blas_thread():
-        sums = reduce(add, blocks.map(lambda z_nk, labels_n: _Sums.of(z_nk, labels_n, clusters), labels))
+        sums = blocks.sum(lambda z_nk, labels_n: _Sums.of(z_nk, labels_n, clusters), labels)
         if not 2 <= np.count_nonzero(sums.sizes_c) < sums.sizes_c.sum():
             return None
         means_ck = sums.sums_ck / np.maximum(sums.sizes_c, 1)[:, None]
-        spread = reduce(add, blocks.map(lambda z_nk, labels_n: _Spread.of(z_nk, labels_n, means_ck), labels))
+        spread = blocks.sum(lambda z_nk, labels_n: _Spread.of(z_nk, labels_n, means_ck), labels)
     present = sums.sizes_c > 0
     sizes_c, means_ck = sums.sizes_c[present], means_ck[present]
     return Separation(

@@ -92,6 +92,10 @@ class Store:
         """Give the store at a URL, one object a process."""
         return cls(url, patience)
 
+    def __reduce__(self) -> tuple[Callable[..., "Store"], tuple[str, float]]:
+        # Another process opens it for itself, with the credentials that it finds there.
+        return _store_at, (self.url, self.files.patience)
+
     def locate(self, path: str) -> str:
         """Full path of an object, for messages and for readers outside this class."""
         return self.files.locate(path)
@@ -166,6 +170,10 @@ class Store:
         # Without its manifest the stage that made the object counts as not done.
         self.files.remove(f"{folder}/{MANIFEST}")
         self.files.set_aside(ref.path, f"{QUARANTINE}/{folder}/{uuid.uuid4().hex[:8]}-{name}")
+
+
+def _store_at(url: str, patience: float) -> Store:
+    return Store.at(url, patience)
 
 
 def store_of(settings: RunSettings) -> Store:

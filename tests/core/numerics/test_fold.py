@@ -1,11 +1,13 @@
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from tasks.core.base.errors import NumericsError
-from tasks.core.numerics.fold import Blocks, KeepFirst, in_order
+from tasks.core.numerics.block import Float64Array
+from tasks.core.numerics.fold import Blocks, group_size, in_order
+from tasks.core.numerics.workers import Threads
 
 
 def test_results_come_in_order_whoever_finishes_first() -> None:
@@ -13,8 +15,8 @@ def test_results_come_in_order_whoever_finishes_first() -> None:
         time.sleep(0.01 * (number % 2 == 0))
         return number
 
-    with ThreadPoolExecutor(4) as executor:
-        assert list(in_order(executor, slow_if_even, range(20), ahead=5)) == list(range(20))
+    with Threads(4) as workers:
+        assert list(in_order(workers, slow_if_even, ((number,) for number in range(20)))) == list(range(20))
 
 
 def test_no_more_than_so_many_are_under_way_or_waiting() -> None:
@@ -27,12 +29,12 @@ def test_no_more_than_so_many_are_under_way_or_waiting() -> None:
             most = max(most, waiting)
         return number
 
-    with ThreadPoolExecutor(8) as executor:
-        for _ in in_order(executor, enter, range(50), ahead=3):
+    with Threads(8) as workers:
+        for _ in in_order(workers, enter, ((number,) for number in range(50))):
             time.sleep(0.001)
             with lock:
                 waiting -= 1
-    assert most <= 3
+    assert most <= workers.ahead == 9
 
 
 def test_an_error_comes_at_its_turn_and_stops_the_rest() -> None:
@@ -45,14 +47,9 @@ def test_an_error_comes_at_its_turn_and_stops_the_rest() -> None:
         return number
 
     seen: list[int] = []
-    with ThreadPoolExecutor(1) as executor, pytest.raises(ZeroDivisionError):
-        seen.extend(in_order(executor, fail_at_two, range(100), ahead=2))
+    with Threads(1) as workers, pytest.raises(ZeroDivisionError):
+        seen.extend(in_order(workers, fail_at_two, ((number,) for number in range(100))))
     assert begun[-1] < 10
-
-
-def test_ahead_must_be_positive() -> None:
-    with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="ahead=0"):
-        list(in_order(executor, str, [1], ahead=0))
 
 
 def blocks_of(numbers: list[int]) -> Blocks[int]:
@@ -85,14 +82,16 @@ def test_a_block_that_is_refused_is_named() -> None:
         list(blocks_of([1, 2, 3, 4]).map(refuse))
 
 
-def test_the_first_blocks_are_kept_until_the_budget_is_spent() -> None:
-    read: list[int] = []
+def test_sums_are_the_same_to_the_last_bit_whoever_works() -> None:
+    rows = np.random.default_rng(0).lognormal(sigma=5, size=(1_000, 3)).astype(np.float32)
 
-    def reading(source: int) -> bytes:
-        read.append(source)
-        return bytes(source)
+    def summed(workers: int) -> Float64Array:
+        return Blocks.cut(rows, 7, workers).sum(lambda block: block.sum(axis=0, dtype=np.float64))
 
-    keep = KeepFirst(reading, len, budget=10)
-    for _ in range(3):
-        assert [len(keep(source)) for source in (4, 5, 6, 1, 7)] == [4, 5, 6, 1, 7]
-    assert read == [4, 5, 6, 1, 7, 6, 7, 6, 7]
+    assert summed(1).tobytes() == summed(3).tobytes()
+    np.testing.assert_allclose(summed(1), rows.sum(axis=0, dtype=np.float64), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("blocks", "size"), [(1, 1), (10, 1), (100, 8), (48_000, 219)])
+def test_groups_are_many_enough_for_many_workers_and_few_enough_to_add_up(blocks: int, size: int) -> None:
+    assert group_size(blocks) == size

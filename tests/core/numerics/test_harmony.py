@@ -1,5 +1,5 @@
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
@@ -20,19 +20,18 @@ Cells = tuple[Float32Array, IntArray]
 
 @dataclass
 class MemoryRounds:
-    """Keeps the last two rounds in memory."""
+    """Keeps the last round in memory."""
 
     workers: int
-    kept: dict[int, dict[int, Float32Array]] = field(default_factory=dict)
+    kept: Sequence[Float32Array] = ()
 
-    def write(self, number: int, index: int, z_nk: Float32Array) -> None:
-        self.kept.setdefault(number, {})[index] = z_nk
+    def writer(self, number: int) -> Callable[[int, Float32Array], Float32Array]:
+        return lambda index, z_nk: z_nk
 
-    def blocks(self, number: int) -> Blocks[NumberArray]:
-        self.kept.pop(number - 2, None)
-        made = self.kept[number]
-        names = [f"block {index}" for index in sorted(made)]
-        return Blocks(sorted(made), names, [len(made[at]) for at in sorted(made)], made.__getitem__, self.workers)
+    def blocks(self, kept: Sequence[Float32Array]) -> Blocks[NumberArray]:
+        self.kept = kept
+        names = [f"block {index}" for index in range(len(kept))]
+        return Blocks(range(len(kept)), names, [len(block) for block in kept], kept.__getitem__, self.workers)
 
 
 def corrected(cells: Cells, size: int = 700, workers: int = 1, seed: int = 0) -> tuple[Float32Array, Harmonized]:
@@ -41,7 +40,7 @@ def corrected(cells: Cells, size: int = 700, workers: int = 1, seed: int = 0) ->
     codes = [codes_n[start : start + size] for start in range(0, len(codes_n), size)]
     names = [f"plate{batch}" for batch in range(codes_n.max() + 1)]
     done = harmonize(Blocks.cut(z_nk, size, workers), codes, names, rounds, Harmony(seed=seed))
-    blocks = rounds.blocks(done.rounds)
+    blocks = rounds.blocks(rounds.kept)
     return np.concatenate([np.asarray(blocks.read(source), np.float32) for source in blocks.sources]), done
 
 
@@ -103,7 +102,7 @@ def test_a_block_without_cells_adds_nothing() -> None:
     rounds = MemoryRounds(1)
     done = harmonize(blocks, [codes_n[part] for part in parts], names, rounds, Harmony())
     assert done.rounds == corrected(simulated())[1].rounds
-    assert [len(block) for _, block in sorted(rounds.kept[done.rounds].items())] == [1_000, 0, 2_000]
+    assert [len(block) for block in rounds.kept] == [1_000, 0, 2_000]
 
 
 def test_a_cluster_that_one_batch_has_to_itself_stays_where_it_is() -> None:

@@ -1,0 +1,195 @@
+"""A Dask cluster that works for a run: one that is running, or processes of this machine."""
+
+import logging
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextvars import Context, copy_context
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import distributed
+from distributed.client import ClosedClientError
+from distributed.comm import CommClosedError
+from distributed.scheduler import KilledWorker
+
+from flows.engines.begin import Beginning
+from flows.engines.sent import Answer, Shared, call, forget_shared
+from tasks.core.base.errors import EngineError, first_line
+from tasks.core.base.progress import Progress, heard_by, report
+from tasks.core.numerics.kept_blocks import forget_blocks
+from tasks.core.numerics.workers import Workers
+
+_CONNECT_SECONDS = 10.0
+_FIRST_WORKER_SECONDS = 60.0
+_COUNTED_SECONDS = 1.0
+_GOES_ON = "what is finished is kept: the same command goes on from there"
+
+
+class Cluster(Workers):
+    """The workers of a Dask cluster, as many as there are at the moment.
+
+    Args:
+        client: of the cluster.
+        place: what to call it in messages.
+    """
+
+    def __init__(self, client: distributed.Client, place: str) -> None:
+        self._client, self._place = client, place
+        self._topic = f"progress-{uuid4().hex}"
+        self._number, self._counted = 0, 0.0
+        context = copy_context()
+        client.subscribe_topic(self._topic, lambda event: _pass_on(context, event[1]))
+
+    @property
+    def number(self) -> int:
+        """Workers' threads that there are now: workers may join, and be lost."""
+        now = time.monotonic()
+        if now - self._counted > _COUNTED_SECONDS:
+            with self._explained():
+                workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+            self._number, self._counted = sum(worker["nthreads"] for worker in workers), now
+        return self._number
+
+    @property
+    def ahead(self) -> int:
+        """Twice as many as there are workers, so that each finds its next call when it has done one."""
+        return 2 * max(self.number, 1)
+
+    @contextmanager
+    def share(self, value: Any) -> Iterator[distributed.Future]:
+        """Give a value to the cluster once; workers get it from each other.
+
+        As the result of a call, which the scheduler can have made again where the worker that held it is gone.
+        """
+        with self._explained():
+            yield self._client.submit(_same, Shared.of(value), pure=False)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call a function on one of the workers."""
+        # Dask looks into arguments for results of its own; it finds the one that matters, and no other.
+        shared = {at: one for at, one in enumerate(args) if isinstance(one, distributed.Future)}
+        others = [None if at in shared else one for at, one in enumerate(args)]
+        packed = pickle.dumps((fn, others, kwargs))
+        with self._explained():
+            future = self._client.submit(_work, self._topic, packed, list(shared), *shared.values(), pure=False)
+        return Answer(future, self._explain)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            explained = self._explain(error)
+            if explained is None:
+                raise
+            raise explained from None
+
+    def _explain(self, error: BaseException) -> EngineError | None:
+        if isinstance(error, KilledWorker):
+            return EngineError(
+                f"{error.allowed_failures + 1} Dask workers died one after the other on the same step, most often for "
+                f"want of memory: give each more, or lower --block_cells; {_GOES_ON}"
+            )
+        if isinstance(error, _GONE):
+            return EngineError(f"the Dask scheduler at {self._place} is gone; {_GOES_ON}, with a scheduler that runs")
+        return None
+
+
+# What the client raises, of all it was waiting for and of all that it is asked after that.
+_GONE = (distributed.CancelledError, ClosedClientError, CommClosedError)
+
+
+def _same(shared: Shared) -> Shared:
+    return shared
+
+
+def _work(topic: str, packed: bytes, places: list[int], *shared: Shared) -> Any:
+    function, arguments, named = pickle.loads(packed)  # noqa: S301  (the run's own process packed it)
+    for place, value in zip(places, shared, strict=True):
+        arguments[place] = value
+    with heard_by(partial(_tell, topic)):
+        return call(function, *arguments, **named)
+
+
+def _tell(topic: str, progress: Progress) -> None:
+    distributed.get_worker().log_event(topic, asdict(progress))
+
+
+def _pass_on(context: Context, told: dict[str, Any]) -> None:
+    context.copy().run(report, Progress(**told))
+
+
+class _Begins(distributed.WorkerPlugin):
+    """Has each worker begin as this project's do, those that join later as well."""
+
+    name = "tahoe-flow"
+
+    def __init__(self, beginning: Beginning) -> None:
+        self._beginning = beginning
+
+    def setup(self, worker: distributed.Worker) -> None:  # noqa: ARG002  (Dask's signature)
+        self._beginning()
+
+    def teardown(self, worker: distributed.Worker) -> None:  # noqa: ARG002
+        forget_blocks()
+        forget_shared()
+
+
+@contextmanager
+def cluster(address: str | None, number: int, beginning: Beginning) -> Iterator[Cluster]:
+    """Give the workers of the cluster at an address, or else of one on this machine that ends with the block.
+
+    Raises:
+        EngineError: nobody answers at the address, no worker joins, or a worker cannot begin.
+    """
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    with _local(number) if address is None else nullcontext(address) as where:
+        place = address or "this machine"
+        with _connected(where, place) as client:
+            try:
+                client.wait_for_workers(1, timeout=_FIRST_WORKER_SECONDS)
+                client.register_plugin(_Begins(beginning))
+            except TimeoutError:
+                raise EngineError(
+                    f"no worker has joined the Dask scheduler at {place} in {_FIRST_WORKER_SECONDS:g} s: start some "
+                    f"with 'dask worker {place} --nthreads 1'"
+                ) from None
+            except ModuleNotFoundError as error:
+                raise EngineError(
+                    f"a worker of the Dask scheduler at {place} lacks what a run needs ({first_line(error)}): install "
+                    "this project with its extra [dask] where the workers run"
+                ) from None
+            try:
+                yield Cluster(client, place)
+            finally:
+                with suppress(*_GONE, TimeoutError):
+                    client.unregister_worker_plugin(_Begins.name)
+
+
+def _local(number: int) -> AbstractContextManager[distributed.LocalCluster]:
+    # Ports of this machine are open to all who use it, and a scheduler carries out what it is told.
+    return distributed.LocalCluster(
+        n_workers=number,
+        threads_per_worker=1,
+        dashboard_address=None,
+        silence_logs=logging.CRITICAL,
+        security=True,
+    )
+
+
+@contextmanager
+def _connected(where: Any, place: str) -> Iterator[distributed.Client]:
+    try:
+        client = distributed.Client(where, timeout=_CONNECT_SECONDS, set_as_default=False, direct_to_workers=True)
+    except (OSError, ValueError) as error:
+        raise EngineError(
+            f"no Dask scheduler answers at {place} ({first_line(error)}): 'dask scheduler' starts one; without "
+            "--dask_address the run has a cluster of its own"
+        ) from None
+    with client:
+        yield client

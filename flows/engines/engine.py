@@ -1,0 +1,55 @@
+"""The engine of a run: who carries out the steps of its stages, and does its folds."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from flows.engines.begin import Beginning
+from flows.engines.processes import processes
+from tasks.core.base.errors import SettingsError
+from tasks.core.base.settings import RunSettings
+from tasks.core.numerics.workers import Workers
+
+# A cluster may grow while a run works.
+_MAY_GROW = 4
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Who works for a run.
+
+    Attributes:
+        workers: in other processes; None where threads of this one do it all.
+        steps: of a stage that are carried out, or wait for a worker, at the same time.
+    """
+
+    workers: Workers | None
+    steps: int
+
+
+@contextmanager
+def engine_of(settings: RunSettings) -> Iterator[Engine]:
+    """Give the engine that the settings ask for, for as long as the block lasts.
+
+    Raises:
+        SettingsError: it is not installed.
+        EngineError: it cannot be reached.
+    """
+    number, beginning = settings.threads, Beginning.of(settings.credentials)
+    if settings.engine == "threads":
+        yield Engine(None, number)
+    elif settings.engine == "processes":
+        with processes(number, beginning) as workers:
+            yield Engine(workers, workers.ahead)
+    else:
+        with _dask().cluster(settings.dask_address, number, beginning) as workers:
+            yield Engine(workers, workers.ahead * (_MAY_GROW if settings.dask_address else 1))
+
+
+def _dask() -> Any:
+    try:
+        return import_module("flows.engines.cluster")
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"--engine dask needs {error.name}, which is not installed: pip install .[dask]") from None

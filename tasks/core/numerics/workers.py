@@ -1,0 +1,65 @@
+"""Who does the work of a fold: threads of this process, unless others are put to work around it."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Workers(Executor):
+    """An executor that knows how much to have under way, and hands each worker what all of them need only once."""
+
+    are_far = True
+    """Whether they have no memory in common with this process, so that a call costs as much as some work."""
+
+    @property
+    @abstractmethod
+    def ahead(self) -> int:
+        """How many calls to have under way or waiting: a few more than there are workers now."""
+
+    @abstractmethod
+    def share(self, value: Any) -> AbstractContextManager[Any]:
+        """Give what may stand for a value among the arguments of `submit`, as long as the block lasts."""
+
+    @abstractmethod
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Call a function on a worker; of its arguments, what stands for a shared value is replaced by that."""
+
+
+class Threads(ThreadPoolExecutor, Workers):
+    """Threads of this process, which share all its memory."""
+
+    are_far = False
+
+    @property
+    def ahead(self) -> int:
+        """One more than there are threads."""
+        return self._max_workers + 1
+
+    def share(self, value: Any) -> AbstractContextManager[Any]:
+        """Give the value itself."""
+        return nullcontext(value)
+
+
+_at_work: ContextVar[Workers | None] = ContextVar("workers", default=None)
+
+
+@contextmanager
+def folding_on(workers: Workers | None) -> Iterator[None]:
+    """Have these workers do all folds of this context; None for threads of this process."""
+    token = _at_work.set(workers)
+    try:
+        yield
+    finally:
+        _at_work.reset(token)
+
+
+def at_work(threads: int) -> AbstractContextManager[Workers]:
+    """Give the workers of this context, or so many threads that end with the block."""
+    workers = _at_work.get()
+    return Threads(threads) if workers is None else nullcontext(workers)
