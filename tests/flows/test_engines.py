@@ -1,0 +1,103 @@
+"""The same bytes whoever works: threads, processes, a Dask cluster of any size."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.dask_cluster import DaskCluster, dask_cluster
+from tests.flows.conftest import Ran, Run
+from tests.small_dataset import gene_table, random_cells, table_of, write_dataset
+
+# Groups of several blocks, and four partitions.
+PLAIN: dict[str, object] = {
+    "samples": 1_200,
+    "partition_cells": 300,
+    "block_cells": 30,
+    "pca_dim": 8,
+    "clusters": 3,
+    "workers": 2,
+}
+ATLAS = PLAIN | {
+    "recipe": "atlas",
+    "min_genes": 1,
+    "min_counts": 1,
+    "max_mito": 100,
+    "genes": "seurat_v3",
+    "n_top_genes": 30,
+    "leiden": 0,
+    "layout": "none",
+    "compare": "drug",
+}
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cells of two plates."""
+    made = random_cells(1_200, 60)
+    for index, one in enumerate(made):
+        one.metadata["plate"] = f"plate{index % 2}"
+    return write_dataset(tmp_path_factory.mktemp("cells"), [table_of(made[:600]), table_of(made[600:])], gene_table(60))
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[DaskCluster]:
+    with dask_cluster(tmp_path / "cluster") as cluster:
+        yield cluster
+
+
+def tables(ran: Ran) -> dict[str, bytes]:
+    assert ran.code == 0, ran.err
+    found = [path for path in ran.output.iterdir() if path.suffix in (".csv", ".parquet")]
+    assert len(found) >= 7
+    return {path.name: path.read_bytes() for path in found}
+
+
+def test_engines_of_their_own_give_the_same_bytes(run: Run, cells: Path, tmp_path: Path) -> None:
+    def made_by(engine: str) -> dict[str, bytes]:
+        places = {"store": tmp_path / f"store-{engine}", "output": tmp_path / f"output-{engine}"}
+        return tables(run(dataset=cells, engine=engine, **ATLAS | places))
+
+    threads = made_by("threads")
+    assert made_by("processes") == threads
+    assert made_by("dask") == threads
+
+
+def test_a_cluster_gives_the_same_bytes_however_many_work(
+    run: Run, cells: Path, tmp_path: Path, cluster: DaskCluster
+) -> None:
+    expected = tables(run(dataset=cells, store=tmp_path / "threads", **PLAIN))
+    for joining in (1, 1, 2):
+        cluster.add_workers(joining)
+        store = tmp_path / f"store-{len(cluster.workers)}"
+        ran = run(dataset=cells, store=store, engine="dask", dask_address=cluster.address, **PLAIN)
+        assert tables(ran) == expected
+    assert len(cluster.workers) == 4
+
+
+def test_an_address_is_for_dask(run: Run) -> None:
+    ran = run(dask_address="tcp://127.0.0.1:8786")
+    assert ran.code == 2
+    assert ran.err == "error: --dask_address tcp://127.0.0.1:8786 is for --engine dask, this is threads: add it\n"
+
+
+def test_an_address_where_nobody_answers_is_told_in_one_line(run: Run) -> None:
+    ran = run(dataset="synthetic", samples=100, engine="dask", dask_address="tcp://127.0.0.1:9")
+    assert ran.code == 1
+    assert ran.err.splitlines()[-1].startswith("error: no Dask scheduler answers at tcp://127.0.0.1:9")
+    assert "Traceback" not in ran.err
+
+
+def test_without_the_extra_a_run_says_how_to_get_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "flows.engines.cluster", raising=False)
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    ran = run(dataset="synthetic", samples=100, engine="dask")
+    assert ran.code == 2
+    assert ran.err.splitlines()[-1].endswith("pip install .[dask]")
+
+
+def test_what_a_worker_refuses_is_told_as_on_a_thread(run: Run, cells: Path) -> None:
+    ran = run(dataset=cells, engine="processes", stage_timeout=0.01, **PLAIN)
+    assert ran.code == 1
+    assert "took longer than --stage_timeout 0.01 s" in ran.err.splitlines()[-1]
