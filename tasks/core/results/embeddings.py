@@ -72,7 +72,9 @@ def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 def _write_part(groups: Iterator[pa.Table], parquet: Path, csv: Path) -> None:
     first = next(groups)
-    with pq.ParquetWriter(parquet, first.schema) as writer, csv.open("ab") as file:
+    # A dictionary of numbers that are all different takes more room than the numbers.
+    repeated = [field.name for field in first.schema if not pa.types.is_floating(field.type)]
+    with pq.ParquetWriter(parquet, first.schema, use_dictionary=repeated) as writer, csv.open("ab") as file:
         for group in chain([first], groups):
             writer.write_table(group)
             _write_csv(group, file)
