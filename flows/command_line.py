@@ -115,6 +115,7 @@ def main(arguments: Sequence[str]) -> int:
 def _fit(arguments: Sequence[str], *, debug: bool) -> int:
     given = read_given(arguments, FitCommand)
     settings = settings_of(given, Settings)
+    plan_command.check_flags(given)
     if given.plan:
         return plan_command.run(settings, given)
     record = _run("cluster_cells", settings, debug=debug)

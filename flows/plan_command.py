@@ -27,6 +27,17 @@ class PlanFlags(BaseModel):
     """MB that come from the Hub in a second."""
 
 
+def check_flags(flags: PlanFlags) -> None:
+    """Refuse what is about a plan where none is asked for.
+
+    Raises:
+        SettingsError: it is.
+    """
+    of_plan = [name for name in PlanFlags.model_fields if getattr(flags, name) is not None and name != "plan"]
+    if of_plan and not flags.plan:
+        raise SettingsError(f"--{of_plan[0]} is about a plan: give --plan as well, or leave it out")
+
+
 def run(settings: Settings, flags: PlanFlags) -> int:
     """Show the plan of a run, and write it where that is asked for; give the exit code.
 

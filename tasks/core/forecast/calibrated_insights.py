@@ -45,13 +45,13 @@ def time_insights(sample: Sample, embedding: Embedding, timer: Timer) -> Prepare
     if recipe.checks_cells:
         counted = Counted(cells=sample.cells, counts=sample.counts)
         check = anew(store, "quality", lambda: check_quality(store, counted, sample.plan.vocabulary, recipe))
-        timer.run("quality", sample.counts.nonzeros, check, 0.0)
+        timer.once("quality", sample.counts.nonzeros, check)
     if recipe.correction != "none":
         _time_correction(sample, embedding, timer)
     if recipe.leiden:
-        timer.run("leiden", embedding.cells, lambda: find_communities(store, [embedding], sample.settings), 0.0)
+        timer.once("leiden", embedding.cells, lambda: find_communities(store, [embedding], sample.settings))
     if recipe.layout != "none":
-        timer.run("map", 1.0, lambda: map_cells(store, [embedding], sample.settings), 0.0)
+        timer.once("map", 1.0, lambda: map_cells(store, [embedding], sample.settings))
     _time_clusters(sample, embedding, timer)
     return _time_genes(sample, timer) if recipe.prepares_genes else Prepared(1.0, {})
 
@@ -61,7 +61,7 @@ def _time_genes(sample: Sample, timer: Timer) -> Prepared:
     settings = sample.settings.model_copy(update={"batch": "none", "correction": "none"})
     store, nonzeros = sample.store, sample.normalized.nonzeros
     parts = Partitions([sample.cells], [sample.counts], [sample.normalized], sample.order)
-    chosen = timer.run("genes", nonzeros, lambda: choose_genes(store, parts, settings).result, 0.0)
+    chosen = timer.once("genes", nonzeros, lambda: choose_genes(store, parts, settings).result)
     make = anew(
         store,
         "preparation",
@@ -78,7 +78,7 @@ def _time_correction(sample: Sample, embedding: Embedding, timer: Timer) -> None
     names = [str(batch) for batch in range(_BATCHES)]
     for step, rounds in (("harmony", 1), ("correction", 1 + _ROUNDS)):
         harmony = Harmony(max_rounds=rounds, tolerance=0.0)
-        timer.run(step, 1.0, lambda: harmonize(blocks, [codes], names, _InMemory(), harmony), 0.0)  # noqa: B023
+        timer.once(step, 1.0, lambda: harmonize(blocks, [codes], names, _InMemory(), harmony))  # noqa: B023
     # What more rounds take more; the rest is the start, on a sample.
     a_round = max(timer.seconds["correction"] - timer.seconds["harmony"], 0.0) / _ROUNDS
     timer.seconds["harmony"] = max(timer.seconds["harmony"] - a_round, 0.0)
@@ -90,11 +90,11 @@ def _time_clusters(sample: Sample, embedding: Embedding, timer: Timer) -> None:
     labels = _labelled(sample, embedding)
     if recipe.markers:
         arguments = ([sample.normalized], sample.order, sample.plan.vocabulary, labels, settings)
-        timer.run("markers", sample.normalized.nonzeros, lambda: find_markers(store, *arguments), 0.0)
+        timer.once("markers", sample.normalized.nonzeros, lambda: find_markers(store, *arguments))
     if recipe.compared or recipe.batch_column or len(settings.cluster_numbers) > 1:
         of = Judged([sample.cells], [embedding], [embedding], {"cluster": labels})
         without = settings.model_copy(update={"batch": "none", "correction": "none"})
-        timer.run("scores", 1.0, lambda: judge(store, of, without), 0.0)
+        timer.once("scores", 1.0, lambda: judge(store, of, without))
 
 
 def _labelled(sample: Sample, embedding: Embedding) -> Labels:

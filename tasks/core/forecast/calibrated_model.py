@@ -61,7 +61,7 @@ def time_embedding(sample: Sample, timer: Timer) -> Embedding:
     timer.run("clustering", len(z_nk) * dim, lambda: sum_up(blocks, z_nk[:clusters].astype(np.float64)))
     # The start is from so many cells, of which there are fewer here.
     share = len(z_nk) / BlockKMeans().sample_size
-    timer.run("start", share, lambda: KMeans(clusters, n_init=10, random_state=0).fit(z_nk.astype(np.float64)), 0.0)
+    timer.once("start", share, lambda: KMeans(clusters, n_init=10, random_state=0).fit(z_nk.astype(np.float64)))
     return embedding
 
 

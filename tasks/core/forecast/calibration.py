@@ -23,10 +23,15 @@ CELLS = CELLS_PER_SHARD
 _WRITES, _WRITE_BYTES = 20, 2_000_000
 
 
-def calibrate(settings: Settings) -> Rates:
-    """Measure, in half a minute or so, what the forecast of a run needs."""
+def calibrate(settings: Settings, enough: float = 1.5) -> Rates:
+    """Measure, in half a minute or so, what the forecast of a run needs.
+
+    Args:
+        settings: of the run.
+        enough: seconds to repeat a step for.
+    """
     with tempfile.TemporaryDirectory(prefix="calibration-") as folder, one_blas_thread():
-        timer = Timer()
+        timer = Timer(enough)
         sample = _sample(settings, Path(folder), timer)
         time_svd(sample, timer)
         embedding = time_embedding(sample, timer)
@@ -49,7 +54,7 @@ def calibrate(settings: Settings) -> Rates:
 
 
 def _sample(settings: Settings, folder: Path, timer: Timer) -> Sample:
-    dataset = timer.run("simulation", CELLS, lambda: write_dataset(folder / "dataset", CELLS, 42))
+    dataset = timer.once("simulation", CELLS, lambda: write_dataset(folder / "dataset", CELLS, 42))
     mine = settings.model_copy(update=_in_one_partition(str(dataset), folder))
     store = Store.at(mine.store)
     plan = make_plan(mine)

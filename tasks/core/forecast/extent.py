@@ -203,7 +203,7 @@ def _first(settings: RunSettings, shards: Sequence[ShardSize]) -> Iterator[_Take
         if cells <= 0:
             return
         parts = [piece for piece in pieces(shard.groups, settings.partition_cells) if piece.start < cells]
-        yield _Taken(shard, cells, _rows_read(shard.groups, cells), len(parts))
+        yield _Taken(shard, cells, sum(_groups_read(shard.groups, cells)), len(parts))
         left -= cells
 
 
@@ -216,11 +216,11 @@ def _spread(settings: RunSettings, shards: Sequence[ShardSize]) -> Iterator[_Tak
     quotas = share_out(cells, np.array([shard.cells for shard in chosen])).tolist()
     for shard, quota in zip(chosen, quotas, strict=True):
         if quota:
-            rows = _rows_read(sorted(shard.groups, reverse=True), quota)
-            yield _Taken(shard, quota, rows, -(-quota // settings.partition_cells))
+            groups = _groups_read(sorted(shard.groups, reverse=True), quota)
+            of_groups = share_out(quota, np.array(groups)).tolist()
+            yield _Taken(shard, quota, sum(groups), len(list(pieces(of_groups, settings.partition_cells))))
 
 
-def _rows_read(groups: Sequence[int], cells: int) -> int:
-    """Rows of as many row groups as hold so many cells."""
-    ends = np.cumsum(groups)
-    return int(ends[np.searchsorted(ends, cells)])
+def _groups_read(groups: Sequence[int], cells: int) -> Sequence[int]:
+    """Give as many row groups as hold so many cells."""
+    return groups[: int(np.searchsorted(np.cumsum(groups), cells)) + 1]

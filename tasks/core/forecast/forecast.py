@@ -21,6 +21,8 @@ _BEGIN_SECONDS = 12.0
 _PROCESS_BYTES, _TASK_RUN_BYTES = 420e6, 37e3
 # What the flow's process holds of each cell where clusters are compared with columns: codes and labels.
 _CODE_BYTES = 4.0
+# Share of the genes that any cell expresses, the others' loadings being zeros; and bytes of a gene's id and symbol.
+_EXPRESSED, _GENE_BYTES = {True: 0.4, False: 1.0}, 27.0
 # Of a nonzero in a block: decoded, and as a matrix.
 _BLOCK_BYTES = 14.0
 _BY_PARTITION = ("streaming", "matrix", "quality", "normalization", "preparation", "embedding")
@@ -144,8 +146,8 @@ def _free(settings: Settings) -> float | None:
 def _results(settings: Settings, extent: Extent, rates: Rates) -> float:
     parquet = extent.parquet_metadata + 4.0 * settings.pca_dim
     csv = extent.csv_metadata + rates.csv_number * settings.pca_dim
-    # Components as Parquet, in float32.
-    return extent.cells * (parquet + csv) + extent.genes * (4.0 * settings.pca_dim + 30.0)
+    components = _EXPRESSED[extent.simulated] * 4.0 * settings.pca_dim + _GENE_BYTES
+    return extent.cells * (parquet + csv) + extent.genes * components
 
 
 def _of_a_pass(settings: Settings, extent: Extent) -> float:

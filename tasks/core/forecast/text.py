@@ -23,10 +23,8 @@ def notes(of: Forecast) -> list[str]:
     """Say what is not in the forecast, or not certain."""
     settings, extent = of.settings, of.extent
     told = [
-        f"measured on {of.rates.cells:,} simulated cells on one core of {of.rates.machine}; other numbers of workers "
-        "are "
-        "that, shared out, each core at 85 % of what it does alone, but for what one thread does. Threads of one process "
-        "also wait for each other's Python, which is not in it",
+        f"measured on {of.rates.cells:,} simulated cells, on one core of {of.rates.machine}. Several are taken to do "
+        "85 % each of what one does alone; that threads of one process also wait for each other's Python is not in it",
         "the passes of the SVD hang on the data: at 50 components simulated cells took 8, and real cells of five lines "
         f"23; --svd_max_passes {settings['svd_max_passes']} bounds them",
         "results that the store already holds are not made again; here it counts as empty",

@@ -5,7 +5,7 @@ It is the time that a core works, which neighbours on the same machine disturb l
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from tasks.core.base.memory import peak_memory, release_memory, reset_peak_memory
@@ -15,8 +15,6 @@ from tasks.core.references.cells import Cells, Counts, GeneOrder, Normalized, Pl
 from tasks.core.storage.store import Store
 
 R = TypeVar("R")
-# Seconds that a step is repeated for.
-_ENOUGH = 1.5
 
 
 @dataclass
@@ -26,13 +24,15 @@ class Timer:
     Attributes:
         seconds: of each step, a unit of its work.
         memory: most bytes that a step held beside what was there before.
+        enough: seconds that a step is repeated for, unless it is timed once.
     """
 
+    enough: float
     seconds: dict[str, float] = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
 
-    def run(self, step: str, units: float, function: Callable[[], R], enough: float = _ENOUGH) -> R:
-        """Call a function until so many seconds have passed, and note its time for each unit; give what it gave last.
+    def run(self, step: str, units: float, function: Callable[[], R]) -> R:
+        """Call a function until enough seconds have passed, and note its time for each unit; give what it gave last.
 
         Of all times it is the lower quartile: what neighbours take from a core's memory and caches only adds.
         """
@@ -40,16 +40,20 @@ class Timer:
         release_memory()
         reset_peak_memory()
         before = peak_memory()
-        taken, until = [], time.monotonic() + enough
-        while True:
+        taken: list[float] = []
+        until = time.monotonic() + self.enough
+        while not taken or time.monotonic() < until:
             began = time.process_time()
             result = function()
             taken.append(time.process_time() - began)
-            if time.monotonic() >= until:
-                break
         self.seconds[step] = sorted(taken)[len(taken) // 4] / units
         self.memory[step] = float(peak_memory() - before)
         return result
+
+    def once(self, step: str, units: float, function: Callable[[], R]) -> R:
+        """Time a function that takes long, or whose result is found again, as it is called once."""
+        once = replace(self, enough=0.0)
+        return once.run(step, units, function)
 
 
 @dataclass(frozen=True)
