@@ -65,8 +65,8 @@ class StageForecast(Reference):
 
     @property
     def core_seconds(self) -> float:
-        """Give the time that it keeps cores busy, whatever their number."""
-        return self.spread + self.combined + self.alone
+        """Give the time that it keeps cores busy, whatever their number, if there are several."""
+        return (self.spread + self.combined) / _TOGETHER + self.alone
 
 
 def svd_passes(settings: Settings, *, simulated: bool) -> int:
@@ -213,7 +213,7 @@ class _Work:
         reading = self.rates.of("reading") * self.nonzeros * (1.0 + (every - 1.0) * missing)
         panel = self.genes_left * width
         return StageForecast(
-            stage=self.recipe.method,
+            stage="svd",
             task_runs=1,
             passes=every,
             spread=reading + self.rates.of("product") * self.nonzeros * width * every,

@@ -27,6 +27,7 @@ def notes(of: Forecast) -> list[str]:
         "85 % each of what one does alone; that threads of one process also wait for each other's Python is not in it",
         "the passes of the SVD hang on the data: at 50 components simulated cells took 8, and real cells of five lines "
         f"23; --svd_max_passes {settings['svd_max_passes']} bounds them",
+        _disk(of),
         "results that the store already holds are not made again; here it counts as empty",
     ]
     if extent.remote:
@@ -44,6 +45,15 @@ def notes(of: Forecast) -> list[str]:
     if settings["export"] != "none":
         told.append(f"--export {settings['export']} is not in it")
     return told
+
+
+def _disk(of: Forecast) -> str:
+    workers = of.spans[0].workers
+    stage = max(of.stages, key=lambda stage: stage.read)
+    return (
+        f"how fast the store can be read is not in it: {stage.stage} takes {bytes_of(stage.read)} from it, with "
+        f"{workers:,} workers {bytes_of(stage.read / stage.seconds(workers))}/s where they do not wait for it"
+    )
 
 
 def bytes_of(size: float) -> str:
