@@ -17,7 +17,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from flows import console, store_command
+from flows import console, plan_command, store_command
+from flows.plan_command import PlanFlags
 from tasks.core.base.errors import SettingsError, TahoeFlowError, first_line
 from tasks.core.base.memory import importing, use_one_heap
 from tasks.core.base.refusals import explain
@@ -25,6 +26,8 @@ from tasks.core.base.settings import ApplySettings, RunSettings, Settings
 from tasks.core.results.record import Record
 
 S = TypeVar("S", bound=RunSettings)
+
+G = TypeVar("G", bound="_Given")
 
 # Exit code of a run that ends well but left bad data out.
 _SKIPPED_DATA = 3
@@ -61,11 +64,12 @@ class _Given(BaseSettings):
         return env_settings, init_settings
 
 
-class FitCommand(_Given, Settings):
+class FitCommand(_Given, PlanFlags, Settings):
     """Stream single cells, build sparse counts, normalize, reduce with truncated SVD and cluster with K-means.
 
     Writes embeddings.csv and pca_variance.csv. Each flag can also be set in the environment, as TAHOE_SAMPLES=50000,
     or in a TOML file, as samples = 50000; a flag wins over the environment, which wins over the file.
+    With --plan nothing is run: it says what the run would take.
     `python flows/run.py apply --help` tells how to apply the model that a run leaves to other cells, and
     `python flows/run.py store --help` how to look after a store.
     """
@@ -109,7 +113,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _fit(arguments: Sequence[str], *, debug: bool) -> int:
-    settings = read_settings(arguments, FitCommand, Settings)
+    given = read_given(arguments, FitCommand)
+    settings = settings_of(given, Settings)
+    plan_command.check_flags(given)
+    if given.plan:
+        return plan_command.run(settings, given)
     record = _run("cluster_cells", settings, debug=debug)
     console.summarize_fit(settings, record)
     return _exit_code(record)
@@ -128,10 +136,23 @@ def read_settings(arguments: Sequence[str], command: type[_Given], kind: type[S]
     Raises:
         SettingsError: some are refused; the message is one line.
     """
+    return settings_of(read_given(arguments, command), kind)
+
+
+def read_given(arguments: Sequence[str], command: type[G]) -> G:
+    """Read what a command is given by flags, environment and file.
+
+    Raises:
+        SettingsError: some are refused; the message is one line.
+    """
     try:
-        given = CliApp.run(command, cli_args=list(arguments), **_read_file(arguments))
+        return CliApp.run(command, cli_args=list(arguments), **_read_file(arguments))
     except ValidationError as error:
         raise SettingsError(explain(error)) from error
+
+
+def settings_of(given: _Given, kind: type[S]) -> S:
+    """Give the settings of the run among what a command is given."""
     return kind(**given.model_dump(include=set(kind.model_fields)))
 
 

@@ -10,8 +10,8 @@ from rich.progress import Progress as Bars
 
 from tasks.core.base.progress import Progress, heard_by
 from tasks.core.base.settings import RunSettings
-from tasks.core.results.record import RECORD, ApplyRecord, Record, RunRecord
-from tasks.core.results.summary import what_to_know
+from tasks.core.results.record import ApplyRecord, Record, RunRecord
+from tasks.core.results.summary import files_of, what_to_know
 from tasks.core.storage.store import output_of
 
 _FIRST_COMPONENTS = _LARGEST_CLUSTERS = 5
@@ -79,5 +79,5 @@ def summarize_applied(settings: RunSettings, record: ApplyRecord) -> None:
 
 def _summarize(settings: RunSettings, record: Record) -> None:
     _results.print("; ".join(what_to_know(record)))
-    for name in (*(output.name for output in record.outputs), RECORD):
+    for name in files_of(record):
         _results.print(f"  {output_of(settings).locate(name)}")

@@ -19,6 +19,6 @@ def export(fit: Fit, settings: Settings) -> tuple[Output, ...]:
 def export_cells(
     cells: list[Cells], embeddings: list[Embedding], labels: Labels, settings: RunSettings
 ) -> tuple[Output, ...]:
-    """Write the tables of cells to the output."""
+    """Write the table of cells to the output."""
     made_of = LabelledCells(cells, embeddings, {CLUSTER: labels})
-    return results.export_cells(store_of(settings), output_of(settings), made_of)
+    return results.export_cells(store_of(settings), output_of(settings), made_of, settings)

@@ -21,7 +21,7 @@ RESULTS = (
     "pca_variance.csv",
     "components.csv",
     "clusters.csv",
-    "embeddings.parquet",
+    "embeddings/part-00000.parquet",
     "components.parquet",
     "clusters.parquet",
 )

@@ -130,4 +130,4 @@ def test_formulas_in_metadata_are_made_harmless_in_the_csv(tmp_path: Path, prefe
         assert main([word for name, value in given.items() for word in (f"--{name}", str(value))]) == 0
         in_csv = pl.read_csv(tmp_path / "embeddings.csv", infer_schema=False)["drug"].to_list()[:6]
         assert in_csv == ["'=cmd|' /C calc'!A0", "'+1+1", "-2", "'@SUM(A1)", "'-", "plain"]
-        assert pl.read_parquet(tmp_path / "embeddings.parquet")["drug"].to_list()[:6] == texts
+        assert pl.read_parquet(tmp_path / "embeddings" / "part-00000.parquet")["drug"].to_list()[:6] == texts

@@ -15,7 +15,7 @@ from tests.flows.conftest import Run
 from tests.small_dataset import cell, gene_table, random_cells, table_of, write_dataset, write_random_dataset
 
 SIZES = {"samples": 60, "partition_cells": 20, "block_cells": 7}
-TABLES = ("embeddings.csv", "embeddings.parquet")
+TABLES = ("embeddings.csv", "embeddings/part-00000.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_what_cannot_be_applied_gives_one_line_and_no_output(
 ) -> None:
     genes = int(str(flags.get("genes", 40)))
     dataset = write_dataset(tmp_path / "new", [table_of(random_cells(60, 40))], gene_table(genes))
-    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    before = {path.name: path.read_bytes() for path in model.rglob("*.*")}
     output = model if "output" in flags else tmp_path / "output"
     ran = run("apply", dataset=dataset, model=flags.get("model", model), output=output)
     assert ran.code == code
@@ -132,7 +132,7 @@ def test_what_cannot_be_applied_gives_one_line_and_no_output(
     assert "secret@" not in ran.err
     assert "Traceback" not in ran.err
     assert "streaming" not in ran.err
-    assert {path.name: path.read_bytes() for path in model.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in model.rglob("*.*")} == before
     assert not list((tmp_path / "output").glob("*"))
 
 

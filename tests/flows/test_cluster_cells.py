@@ -84,7 +84,7 @@ def test_the_record_tells_what_made_the_files(run: Run, dataset: Path) -> None:
     for output in record["outputs"]:
         content = (ran.output / output["name"]).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (output["size"], output["sha256"])
-    parquet = pl.read_parquet(ran.output / "embeddings.parquet")
+    parquet = pl.read_parquet(ran.output / "embeddings")
     assert parquet.schema["pc1"] == pl.Float32
     assert parquet.equals(pl.read_csv(ran.output / "embeddings.csv", schema=parquet.schema))
 
@@ -97,7 +97,8 @@ def test_the_same_settings_give_the_same_bytes(
     first = run(**settings)
     stores = {"store": tmp_path / "another", "output": tmp_path / "again"}
     second = run(**settings | other | stores)
-    names = {path.name for path in first.output.iterdir()} - {"run.json", "report.html"}
+    files = {path.relative_to(first.output) for path in first.output.rglob("*") if path.is_file()}
+    names = files - {Path("run.json"), Path("report.html")}
     assert len(names) == 9
     for name in names:
         assert (first.output / name).read_bytes() == (second.output / name).read_bytes()

@@ -22,7 +22,7 @@ def grow(folder: Path, shards: int, kinds: int = 3) -> Path:
 
 
 def clusters_of(output: Path) -> pl.Series:
-    return pl.read_parquet(output / "embeddings.parquet")["cluster"]
+    return pl.read_parquet(output / "embeddings")["cluster"]
 
 
 def test_three_runs_on_a_growing_dataset(run: Run, tmp_path: Path) -> None:

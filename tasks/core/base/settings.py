@@ -189,6 +189,8 @@ class RunSettings(CellSettings):
     """What stays in the store after a run that ended well: nothing, the cells and their counts, or all."""
     output: Url = Field(".")
     """Where results go: a path or s3://bucket/prefix."""
+    csv_rows: int = Field(10_000_000, ge=0)
+    """Cells up to which embeddings.csv is one file; more are in embeddings-csv/, in parts of about a million."""
     seed: int = Field(42, ge=0, lt=2**32)
     """One seed for the whole run."""
     on_bad_data: Literal["fail", "skip"] = Field("fail")

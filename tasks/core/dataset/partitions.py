@@ -51,7 +51,7 @@ class Picked:
 
 
 @dataclass(frozen=True)
-class _Piece:
+class Piece:
     """Some consecutive ones of the rows of a shard, and the first row group with rows of it."""
 
     group: int
@@ -71,14 +71,13 @@ def cut(picked: Picked, partition_cells: int, common: dict[str, Any], store: Sto
     """
     if picked.bits is not None:
         return list(_cut_rows(picked, partition_cells, common, store))
-    pieces = _pieces(picked.shard.group_rows, partition_cells)
     return [
         Partition.model_validate(
             common
             | {"first_group": piece.group, "first_group_row": piece.group_row}
             | {"start": piece.start, "stop": piece.stop}
         )
-        for piece in pieces
+        for piece in pieces(picked.shard.group_rows, partition_cells)
     ]
 
 
@@ -87,7 +86,7 @@ def _cut_rows(picked: Picked, partition_cells: int, common: dict[str, Any], stor
     rows = picked.rows
     group_of = np.searchsorted(begins, rows, side="right") - 1
     in_groups = np.bincount(group_of, minlength=len(begins) - 1)
-    for piece in _pieces(in_groups.tolist(), partition_cells):
+    for piece in pieces(in_groups.tolist(), partition_cells):
         here, groups = rows[piece.start : piece.stop], group_of[piece.start : piece.stop]
         table = pa.table({ROW: here, GROUP: groups, GROUP_ROW: begins[groups]})
         yield Partition.model_validate(
@@ -112,17 +111,17 @@ def _put(store: Store, table: pa.Table) -> ObjectRef:
     return store.put(f"rows/{hashlib.sha256(data).hexdigest()[:32]}.arrow", data, table.num_rows)
 
 
-def _pieces(sizes: Sequence[int], partition_cells: int) -> Iterator[_Piece]:
+def pieces(sizes: Sequence[int], partition_cells: int) -> Iterator[Piece]:
     """Cut row groups of these sizes on a fixed grid, at whole row groups where they are smaller than a partition."""
     start = group = group_row = 0
     rows = 0
     for index, size in enumerate(sizes):
         if rows and rows + size > partition_cells:
-            yield _Piece(group, group_row, start, start + rows)
+            yield Piece(group, group_row, start, start + rows)
             start, group, group_row, rows = start + rows, index, start + rows, 0
         rows += size
         while rows > partition_cells:
-            yield _Piece(group, group_row, start, start + partition_cells)
+            yield Piece(group, group_row, start, start + partition_cells)
             start, rows = start + partition_cells, rows - partition_cells
     if rows:
-        yield _Piece(group, group_row, start, start + rows)
+        yield Piece(group, group_row, start, start + rows)

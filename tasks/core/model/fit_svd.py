@@ -25,7 +25,7 @@ from tasks.core.storage.store import Outcome, StageKey, Store
 
 VERSION = 4
 # Reading and decoding is a quarter of a pass. This much holds some 30,000 cells.
-_KEPT_BYTES = 2**28
+KEPT_BYTES = 2**28
 _ESTIMATORS: dict[str, type[KrylovSVD]] = {"svd": KrylovSVD, "pca": KrylovPCA}
 
 
@@ -68,7 +68,7 @@ def _matrix(store: Store, partitions: Sequence[Normalized], ranks: IntArray, wor
     moments = reduce(add, (Moments.from_arrow(store.get(part.moments)) for part in partitions))
     genes = moments.extent
     blocks = stored_blocks(store, partitions, workers)
-    read = KeepFirst(blocks.read, lambda block: block.nbytes, _KEPT_BYTES)
+    read = KeepFirst(blocks.read, lambda block: block.nbytes, KEPT_BYTES)
     matrices: Blocks[Any] = replace(blocks, read=lambda ref: read(ref).matrix(genes))
     return RankedMatrix(matrices, ranks.astype(np.int32), moments)
 

@@ -33,7 +33,8 @@ _STAYS = 1e-6
 _LEAST_ROOM = 240
 
 
-def _block_width(components: int) -> int:
+def block_width(components: int) -> int:
+    """Columns that a pass adds to the basis."""
     # A narrow block makes more passes but fewer columns in all; measured, from a fifth to two thirds of the components
     # take the same time. Whole vectors of four float32: a remainder costs as much as a vector more.
     return max(8, min(64, components // 10 * 4))
@@ -73,7 +74,7 @@ class BlockKrylov:
     def __init__(self, genes: int, components: int, rng: np.random.Generator) -> None:
         self.genes = genes
         self.components = components
-        self.width = min(genes, _block_width(components))
+        self.width = min(genes, block_width(components))
         self.most_columns = max(_LEAST_ROOM, 6 * components)
         self.passes = 0
         self.basis: list[FloatArray] = []

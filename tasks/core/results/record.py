@@ -16,6 +16,7 @@ from tasks.core.references.cells import (
 from tasks.core.references.insight import Scores
 from tasks.core.references.model import Model, Output
 from tasks.core.results.costs import Costs, StageCost
+from tasks.core.results.delivery import withdraw
 from tasks.core.results.findings import Applied, Findings, Fit, Matrix
 from tasks.core.results.tables import component_table
 from tasks.core.storage.store import Reference, Store
@@ -122,7 +123,8 @@ def make_apply_record(settings: ApplySettings, found: Applied, costs: Costs) -> 
 
 
 def write_record(output: Store, record: Record) -> None:
-    """Write `run.json`, after all other results."""
+    """Write `run.json`, after all other results, and remove what an earlier run had left and this one did not make."""
+    withdraw(output, RECORD, [made.name for made in record.outputs])
     output.put(RECORD, record.model_dump_json(indent=2).encode())
 
 

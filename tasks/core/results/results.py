@@ -1,7 +1,5 @@
 """The files that a run leaves: `embeddings.csv`, `pca_variance.csv`, the same and more as Parquet, and pictures."""
 
-import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,22 +7,21 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core.base.settings import Settings
+from tasks.core.base.settings import RunSettings, Settings
 from tasks.core.numerics.block import decode_matrix, decode_table
 from tasks.core.references.model import Labels, Output
 from tasks.core.results.as_anndata import write_anndata
 from tasks.core.results.delivery import deliver, scratch
+from tasks.core.results.embeddings import harmless, write_embeddings
 from tasks.core.results.findings import CLUSTER, Fit, LabelledCells
 from tasks.core.results.pictures import CellSample, write_scree
 from tasks.core.results.tables import cell_tables, component_table, gene_names, gene_table, with_components
 from tasks.core.storage.store import Store
 
-EMBEDDINGS_CSV, EMBEDDINGS_PARQUET = "embeddings.csv", "embeddings.parquet"
 VARIANCE_CSV = "pca_variance.csv"
 COMPONENTS_CSV, COMPONENTS_PARQUET = "components.csv", "components.parquet"
 CLUSTERS_CSV, CLUSTERS_PARQUET = "clusters.csv", "clusters.parquet"
 GENES_CSV, MARKERS_CSV = "genes.csv", "markers.csv"
-_FORMULA = r"^[=+\-@\t\r]"
 
 
 def export(store: Store, output: Store, fit: Fit, settings: Settings) -> tuple[Output, ...]:
@@ -37,8 +34,10 @@ def export(store: Store, output: Store, fit: Fit, settings: Settings) -> tuple[O
     """
     model, clustering = fit.model, fit.clustered.clustering
     with scratch(output) as folder:
-        sample = CellSample(sum(part.cells for part in fit.matrix.cells), len(model.singular_values))
-        _write_embeddings(sample.of(cell_tables(store, fit.labelled)), folder)
+        cells = sum(part.cells for part in fit.matrix.cells)
+        sample = CellSample(cells, len(model.singular_values))
+        tables = sample.of(cell_tables(store, fit.labelled))
+        write_embeddings(tables, folder, csv_in_parts=cells > settings.csv_rows)
         sample.write_embedding(model, clustering, folder)
         write_scree(model, folder)
         components = component_table(model)
@@ -51,36 +50,16 @@ def export(store: Store, output: Store, fit: Fit, settings: Settings) -> tuple[O
         return deliver(folder, output)
 
 
-def export_cells(store: Store, output: Store, labelled: LabelledCells) -> tuple[Output, ...]:
-    """Write the tables of cells alone, both of them or none.
+def export_cells(store: Store, output: Store, labelled: LabelledCells, settings: RunSettings) -> tuple[Output, ...]:
+    """Write the table of cells alone, as Parquet and CSV, or none of it.
 
     Raises:
         StoreError: the output cannot be written.
     """
     with scratch(output) as folder:
-        _write_embeddings(cell_tables(store, labelled), folder)
+        cells = sum(part.cells for part in labelled.cells)
+        write_embeddings(cell_tables(store, labelled), folder, csv_in_parts=cells > settings.csv_rows)
         return deliver(folder, output)
-
-
-def _write_embeddings(tables: Iterable[pa.Table], folder: Path) -> None:
-    writer = None
-    with (folder / EMBEDDINGS_CSV).open("wb") as csv:
-        for table in tables:
-            if writer is None:
-                writer = pq.ParquetWriter(folder / EMBEDDINGS_PARQUET, table.schema)
-                _harmless(pl.DataFrame(table.schema.empty_table())).write_csv(csv)
-            writer.write_table(table)
-            _harmless(pl.DataFrame(table)).write_csv(csv, include_header=False)
-    if writer is not None:
-        writer.close()
-
-
-def _harmless(table: pl.DataFrame) -> pl.DataFrame:
-    """Put an apostrophe before texts that a spreadsheet would run as a formula; numbers stay as they are."""
-    texts = pl.col(pl.String)
-    is_formula = texts.str.contains(_FORMULA) & texts.cast(pl.Float64, strict=False).is_null()
-    names = {name: f"'{name}" for name in table.columns if re.match(_FORMULA, name)}
-    return table.with_columns(pl.when(is_formula).then("'" + texts).otherwise(texts).name.keep()).rename(names)
 
 
 def _write_components(store: Store, fit: Fit, folder: Path) -> None:
@@ -91,9 +70,9 @@ def _write_components(store: Store, fit: Fit, folder: Path) -> None:
 def _write_genes(store: Store, fit: Fit, folder: Path) -> None:
     """Write which genes were chosen, and which tell clusters apart, where that was asked for."""
     if fit.prepared.chosen is not None:
-        _harmless(gene_table(store, fit)).write_csv(folder / GENES_CSV)
+        harmless(gene_table(store, fit)).write_csv(folder / GENES_CSV)
     if fit.insights.markers is not None:
-        _harmless(pl.DataFrame(decode_table(store.get(fit.insights.markers.top)))).write_csv(folder / MARKERS_CSV)
+        harmless(pl.DataFrame(decode_table(store.get(fit.insights.markers.top)))).write_csv(folder / MARKERS_CSV)
 
 
 def _write_clusters(store: Store, clusters: Labels, folder: Path) -> None:

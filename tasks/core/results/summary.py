@@ -78,7 +78,7 @@ def summary(record: Record, locate: Callable[[str], str], picture: Callable[[str
         *(_fitted(record, picture) if isinstance(record, RunRecord) else []),
         *(_applied(record) if isinstance(record, ApplyRecord) else []),
         *_left_out(record),
-        "## Results\n\n" + "\n".join(f"- {as_text(locate(name))}" for name in _files(record)),
+        "## Results\n\n" + "\n".join(f"- {as_text(locate(name))}" for name in files_of(record)),
         "## Cost\n\n" + _table(COST_COLUMNS, costs(record), right=5),
     ]
     return "\n\n".join(parts) + "\n"
@@ -191,8 +191,10 @@ def _left_out(record: Record) -> list[str]:
     return parts
 
 
-def _files(record: Record) -> list[str]:
-    return [*(output.name for output in record.outputs), RECORD]
+def files_of(record: Record) -> list[str]:
+    """Name the files of the results; of those in parts, the folder."""
+    names = (output.name for output in record.outputs)
+    return [*dict.fromkeys(name[: name.find("/") + 1] or name for name in names), RECORD]
 
 
 def costs(record: Record) -> list[tuple[str, ...]]:

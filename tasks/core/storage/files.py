@@ -106,7 +106,7 @@ class Files:
     def move_in(self, local: Path, path: str) -> None:
         """Move a finished local file here."""
         if self.is_local:
-            self._write(path, lambda: local.replace(self.locate(path)))
+            self._write(path, lambda: _move(local, Path(self.locate(path))))
         else:
             self._write(path, lambda: self.fs.put_file(str(local), self.locate(path)))
 
@@ -225,6 +225,11 @@ def _create_file(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as file:
         file.write(data)
+
+
+def _move(file: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file.replace(path)
 
 
 def _replace_file(path: Path, data: bytes | memoryview) -> None:
