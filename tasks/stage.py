@@ -5,7 +5,8 @@ and a stage whose result the store holds ends in a state of its own name, Cached
 """
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from functools import WRAPPER_ASSIGNMENTS, update_wrapper
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
@@ -14,11 +15,13 @@ from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
 from tasks.core.base.errors import UnreachableError
+from tasks.core.references.batches import Batch, Handled
 from tasks.core.storage.store import Outcome, Reference
 
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S", bound=Reference)
+I = TypeVar("I", bound=Any)
 
 CACHED = "Cached"
 
@@ -55,3 +58,25 @@ def as_state(outcome: Outcome[S]) -> S | State[S]:
     if not outcome.cached:
         return outcome.result
     return Completed(name=CACHED, message="found in the store", data=outcome.result)
+
+
+def of_each(
+    step: Callable[Concatenate[I, P], Outcome[S]],
+) -> Callable[Concatenate[Batch[I], P], Handled[S] | State[Handled[S]]]:
+    """Make of what is done to one partition what is done to a batch of them, one after the other.
+
+    The state is named Cached where all results were found, and tells how many where some were.
+    """
+
+    def of_batch(batch: Batch[I], *shared: P.args, **named: P.kwargs) -> Handled[S] | State[Handled[S]]:
+        handled = batch.handle(lambda item: step(item, *shared, **named))
+        if not handled.cached:
+            return handled
+        if not handled.made:
+            return Completed(name=CACHED, message="found in the store", data=handled)
+        return Completed(message=f"{handled.cached:,} of {len(handled.results):,} found in the store", data=handled)
+
+    wrapped = update_wrapper(of_batch, step, [name for name in WRAPPER_ASSIGNMENTS if name != "__annotations__"])
+    # Prefect would take the parameters of the step for those of the batch.
+    del wrapped.__wrapped__
+    return wrapped
