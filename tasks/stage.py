@@ -76,7 +76,7 @@ def of_each(
             return Completed(name=CACHED, message="found in the store", data=handled)
         return Completed(message=f"{handled.cached:,} of {len(handled.results):,} found in the store", data=handled)
 
-    wrapped = update_wrapper(of_batch, step, [name for name in WRAPPER_ASSIGNMENTS if name != "__annotations__"])
+    update_wrapper(of_batch, step, [name for name in WRAPPER_ASSIGNMENTS if name != "__annotations__"])
     # Prefect would take the parameters of the step for those of the batch.
-    del wrapped.__wrapped__
-    return wrapped
+    del vars(of_batch)["__wrapped__"]
+    return of_batch

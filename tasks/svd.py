@@ -25,8 +25,6 @@ def fit_svd(
 
 @stage(name="embedding", task_run_name="embed {batch.origin}")
 @of_each
-def embed(
-    partition: Normalized, order: GeneOrder, model: Components, settings: RunSettings
-) -> Outcome[Embedding]:
+def embed(partition: Normalized, order: GeneOrder, model: Components, settings: RunSettings) -> Outcome[Embedding]:
     """Project the cells of one partition on the components."""
     return partition_steps.embed(store_of(settings), partition, order, model)

@@ -11,12 +11,13 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 from tests.bench.measure import ROOT, tree
 from tests.bench.report import Measured, Row, table
-from tests.bench.stand_ins import SECONDS_A_CELL, SHARD_ROWS, write_cells
+from tests.bench.stand_ins import SECONDS_A_CELL, SHARD_ROWS, SHARES, write_cells
 from tests.prefect_server import PrefectServer
 
 SHARDS, CELLS, WORKERS = 3_388, 95_624_334, 16
@@ -49,10 +50,11 @@ def measure(scratch: Path, shards: int, faster: float, engine: dict[str, str]) -
     with server.client, server.up() as process:
         before = tree(process.pid)
         words = [sys.executable, "-m", _INSIDE, json.dumps(asked), str(faster)]
-        ran = subprocess.run(words, cwd=ROOT, env=server.environment, stdout=subprocess.PIPE, text=True, check=True)
+        environment = server.environment | {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
+        ran = subprocess.run(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        task_runs = _all_task_runs(server)
         after = tree(process.pid)
         figures: Measured = json.loads(ran.stdout.splitlines()[-1])
-        task_runs = server.ask("POST", "task_runs/count", {})
     return figures | {
         "shards": shards,
         "cells": cells,
@@ -65,20 +67,28 @@ def measure(scratch: Path, shards: int, faster: float, engine: dict[str, str]) -
     }
 
 
+def _all_task_runs(server: PrefectServer) -> int:
+    """Count them once the server, which hears of them as events, has written them all."""
+    before = -1
+    while (now := int(server.ask("POST", "task_runs/count", {}))) != before:
+        before = now
+        time.sleep(5)
+    return now
+
+
 def promises(measured: Measured) -> list[Row]:
     """Give what is promised of the orchestration."""
     peak = measured["peak_bytes"] / 1e9
     made = measured["runs"]["made"]
     compute = measured["compute_core_seconds"]
-    wall = 100 * made["wall_seconds"] / (compute / WORKERS)
+    ideal = compute * sum(SHARES.values()) / WORKERS / measured["faster"] if measured["faster"] else 0.0
+    wall = 100 * (made["wall_seconds"] - ideal) / (compute / WORKERS)
     cpu = 100 * (made["cpu_seconds"] + measured["server_cpu_seconds"] / 2) / compute
-    rows = [
+    return [
         Row("flow process, most memory", f"{peak:.2f} GB", "at most 1", peak <= 1),
         Row("orchestration, CPU of flow and server over that of the kernels", f"{cpu:.2f} %", "at most 3", cpu <= 3),
+        Row(f"time that it adds to that of {WORKERS} workers", f"{wall:.2f} %", "at most 3", wall <= 3),
     ]
-    if measured["faster"]:
-        return rows
-    return [*rows, Row(f"its wall time over that of {WORKERS} workers", f"{wall:.2f} %", "at most 3", wall <= 3)]
 
 
 def render(measured: Measured) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from flows.cluster_cells import cluster_cells
-from tasks.core.base.memory import importing
 from tasks.core.base.settings import Settings
 from tasks.core.results import housekeeping
 from tasks.core.results.record import RECORD

@@ -37,7 +37,16 @@ SVD_PASSES, KMEANS_PASSES = 9, 20
 # Core-seconds a cell, as the slope of 9.2 core-hours for 100 million cells and the shares of the stages have it.
 SECONDS_A_CELL = 9.2 * 3600 / 1e8
 SHARES = {"streaming": 0.16, "matrix": 0.08, "normalization": 0.16, "svd": 0.39, "embedding": 0.06, "clustering": 0.05}
-_TEXTS = ("drug", "sample", "BARCODE_SUB_LIB_ID", "cell_line_id", "moa-fine", "canonical_smiles", "pubchem_cid", "plate")
+_TEXTS = (
+    "drug",
+    "sample",
+    "BARCODE_SUB_LIB_ID",
+    "cell_line_id",
+    "moa-fine",
+    "canonical_smiles",
+    "pubchem_cid",
+    "plate",
+)
 
 
 def write_cells(folder: Path, shards: int, cells: int) -> Path:
@@ -189,7 +198,7 @@ class _Estimator:
         self.n_passes_, self.rank_ = SVD_PASSES, components
         self._visit = visit
 
-    def fit(self, matrix: RankedMatrix, journal: object) -> None:  # noqa: ARG002  (the SVD's own)
+    def fit(self, matrix: RankedMatrix, journal: object) -> None:
         for number in range(1, SVD_PASSES + 1):
             deque(matrix.blocks.map(self._visit, matrix.blocks.rows), maxlen=0)
             report(Progress("svd", "pass", number))

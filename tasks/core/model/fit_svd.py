@@ -1,6 +1,7 @@
 """The truncated SVD, or the PCA, of all partitions together, from their normalized blocks on the store."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import reduce
 from operator import add
@@ -13,7 +14,7 @@ from tasks.core.dataset.partition_steps import gene_ranks
 from tasks.core.dataset.stored_blocks import stored_blocks
 from tasks.core.model.krylov_passes import KrylovPasses
 from tasks.core.numerics.block import Float32Array, IntArray, decode_matrix, encode_matrix
-from tasks.core.numerics.fold import Blocks, KeepFirst
+from tasks.core.numerics.fold import Blocks, KeepFirst, in_order
 from tasks.core.numerics.krylov_pca import KrylovPCA
 from tasks.core.numerics.krylov_svd import KrylovSVD
 from tasks.core.numerics.moments import Moments
@@ -64,12 +65,19 @@ def fit_svd(
 
 
 def _matrix(store: Store, partitions: Sequence[Normalized], ranks: IntArray, workers: int) -> RankedMatrix:
-    moments = reduce(add, (Moments.from_arrow(store.get(part.moments)) for part in partitions))
+    moments = reduce(add, _moments(store, partitions, workers))
     genes = moments.extent
     blocks = stored_blocks(store, partitions, workers)
     read = KeepFirst(blocks.read, lambda block: block.nbytes, _KEPT_BYTES)
     matrices: Blocks[Any] = replace(blocks, read=lambda ref: read(ref).matrix(genes))
     return RankedMatrix(matrices, ranks.astype(np.int32), moments)
+
+
+def _moments(store: Store, partitions: Sequence[Normalized], workers: int) -> Iterator[Moments]:
+    # Some MB of a partition, thousands of times: on S3 one after the other would take as long as a pass.
+    with ThreadPoolExecutor(workers) as executor:
+        refs = (part.moments for part in partitions)
+        yield from in_order(executor, lambda ref: Moments.from_arrow(store.get(ref)), refs, ahead=workers + 1)
 
 
 def _model(store: Store, key: StageKey, svd: KrylovSVD, v_gk: Float32Array) -> Model:
