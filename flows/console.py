@@ -8,13 +8,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from tasks.core.base.progress import Progress, heard_by
+from tasks.core.base.progress import Progress, Sparsely, heard_by
 from tasks.core.base.settings import RunSettings
 from tasks.core.results.record import ApplyRecord, Record, RunRecord
 from tasks.core.results.summary import files_of, what_to_know
 from tasks.core.storage.store import output_of
 
 _FIRST_COMPONENTS = _LARGEST_CLUSTERS = 5
+# Where there is no terminal, a stage is told in no more lines than these.
+_LINES = 100
 _results = Console(soft_wrap=True, highlight=False, markup=False)
 _errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
@@ -36,9 +38,9 @@ def complain(line: str) -> None:
 
 @contextmanager
 def progress() -> Iterator[None]:
-    """Show progress for each stage: a bar on a terminal, else a line a step."""
+    """Show progress for each stage: a bar on a terminal, else a line a step, or one in some."""
     if not _errors.is_terminal:
-        with heard_by(lambda step: tell(str(step))):
+        with heard_by(Sparsely(lambda step: tell(str(step)), _LINES)):
             yield
         return
     columns = (TextColumn("{task.description:>14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -10,11 +10,11 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from flows.artifacts import not_vital
-from tasks.core.base.progress import Gauge, Progress, heard_by
+from tasks.core.base.progress import Gauge, Progress, Sparsely, heard_by
 
 # Each update takes the server some hundredths of a second.
 _SECONDS_BETWEEN = 2.0
-# Of all partitions or passes of a stage, the log tells of so many and no more than one in so many.
+# Of all partitions or passes of a stage, the log tells of so many.
 _LINES = 10
 
 
@@ -26,22 +26,13 @@ def told_to_prefect(shares: Mapping[str, float]) -> Iterator[None]:
         shares: of each stage in the work of a run, in the order in which they run.
     """
     bar = _Bar(Gauge(shares))
-    with heard_by(_log), heard_by(bar.show):
+    with heard_by(Sparsely(_log, _LINES)), heard_by(bar.show):
         yield
     bar.end()
 
 
 def _log(step: Progress) -> None:
-    if _is_news(step):
-        get_run_logger().info("%s", step)
-
-
-def _is_news(step: Progress) -> bool:
-    if step.done is None:
-        return True
-    if step.total is None:
-        return step.done <= _LINES or step.done % _LINES == 0
-    return step.done * _LINES // step.total > (step.done - 1) * _LINES // step.total
+    get_run_logger().info("%s", step)
 
 
 class _Bar:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from prefect import get_run_logger, unmapped
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.utilities.annotations import opaque
 
 from flows.engines.engine import Engine, engine_of
 from tasks.core.base.deadline import deadline
@@ -17,6 +18,7 @@ from tasks.core.base.progress import Progress, report
 from tasks.core.base.settings import RunSettings
 from tasks.core.numerics.fold import one_blas_thread
 from tasks.core.numerics.workers import folding_on
+from tasks.core.references.batches import in_batches
 from tasks.core.results.costs import Costs, Steps
 from tasks.core.storage.runs import RunMarker
 from tasks.core.storage.store import store_of
@@ -36,6 +38,7 @@ class Stages:
         runner: submits the steps that are many, each on a thread of this process whoever carries it out.
         retries: of the steps that read over a network.
         timeout: seconds that a stage may take.
+        partition_cells: the most that a partition may hold.
         costs: what each stage cost.
         mark: tells the store that the run is at work.
     """
@@ -44,26 +47,29 @@ class Stages:
     runner: ThreadPoolTaskRunner[Any]
     retries: int
     timeout: float | None
+    partition_cells: int
     costs: Costs
     mark: RunMarker
 
     def one(self, task: Any, *arguments: Any) -> Any:
         """Run a stage of a single step and return its result."""
         with self._time(task) as steps:
-            state = with_retries(task, self.retries)(*arguments, return_state=True)
+            # Prefect would look for futures in all references of a large run.
+            state = with_retries(task, self.retries)(*map(opaque, arguments), return_state=True)
             result = state.result()
-            steps.count(cached=state.name == CACHED)
+            is_cached = state.name == CACHED
+            steps.count(made=int(not is_cached), cached=int(is_cached))
         self.mark.beat()
-        report(Progress(task.name, "", 1, 1, "found in the store" if state.name == CACHED else ""))
+        report(Progress(task.name, "", 1, 1, "found in the store" if is_cached else ""))
         return result
 
     def each(self, task: Any, items: Sequence[Any], *shared: Any) -> list[Any]:
-        """Run a stage once for each item, as many at a time as there are workers; results in the items' order."""
+        """Run a stage for each item, in batches on as many workers as there are; results in the items' order."""
         with self._time(task) as steps:
-            names = list(task.fn.__annotations__)
-            parameters = dict(zip(names, [list(items), *map(unmapped, shared)], strict=False))
+            batches = in_batches(items, self.costs.cells, self.partition_cells)
+            parameters = {"batch": batches, "shared": unmapped(shared)}
             futures = self.runner.map(done_by(self.engine.workers, with_retries(task, self.retries)), parameters)
-            results = self._settle_all(task.name, futures, steps)
+            results = self._settle_all(task.name, futures, steps, len(items))
         self.mark.beat()
         return results
 
@@ -83,24 +89,26 @@ class Stages:
         with limit, folds, self.costs.measure(task.name) as steps:
             yield steps
 
-    def _settle_all(self, stage: str, futures: Sequence[Any], steps: Steps) -> list[Any]:
+    def _settle_all(self, stage: str, futures: Sequence[Any], steps: Steps, total: int) -> list[Any]:
         # All of them first, and their damage in one error, so that one more run of the stages repairs it all.
-        results, damage = [], []
+        results: list[Any] = []
+        damage = []
         for future in futures:
             try:
-                results.append(self._settle(stage, future, steps, len(futures)))
+                results += self._settle(stage, future, steps, total)
             except CorruptObjectError as error:
                 damage.append(str(error))
         if damage:
             raise CorruptObjectError("; ".join(damage))
         return results
 
-    def _settle(self, stage: str, future: Any, steps: Steps, total: int) -> Any:
-        result = future.result()
-        steps.count(cached=future.state.name == CACHED)
+    def _settle(self, stage: str, future: Any, steps: Steps, total: int) -> list[Any]:
+        handled = future.result()
+        steps.count(made=handled.made, cached=handled.cached)
         note = f"{steps.cached:,} found in the store" if steps.cached else ""
         report(Progress(stage, "partition", steps.made + steps.cached, total, note))
-        return result
+        results: list[Any] = handled.results
+        return results
 
 
 @contextmanager
@@ -111,7 +119,8 @@ def stages(settings: RunSettings) -> Iterator[Stages]:
     mark.beat()
     try:
         with one_blas_thread(), engine_of(settings) as engine, ThreadPoolTaskRunner(engine.steps) as runner:
-            yield Stages(engine, runner, settings.retries, settings.stage_timeout, Costs(), mark)
+            of_settings = settings.retries, settings.stage_timeout, settings.partition_cells
+            yield Stages(engine, runner, *of_settings, Costs(), mark)
     except BaseException as error:
         # What went wrong first is what matters, and it may be the store itself.
         with suppress(StoreError):

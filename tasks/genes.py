@@ -7,8 +7,8 @@ from tasks.core.model import choose_genes as choice
 from tasks.core.model import prepare_genes as preparation
 from tasks.core.references.cells import Cells, Counts, GeneOrder, Normalized
 from tasks.core.references.model import ChosenGenes
-from tasks.core.storage.store import store_of
-from tasks.stage import as_state, stage
+from tasks.core.storage.store import Outcome, store_of
+from tasks.stage import as_state, of_each, stage
 
 
 @stage(name="genes", task_run_name="choose genes")
@@ -20,10 +20,10 @@ def choose_genes(
     return as_state(choice.choose_genes(store_of(settings), partitions, settings))
 
 
-@stage(name="preparation", task_run_name="prepare {partition.origin}")
+@stage(name="preparation", task_run_name="prepare {batch.origin}")
+@of_each
 def prepare_genes(
     partition: Normalized, order: GeneOrder, chosen: ChosenGenes, settings: Settings
-) -> Normalized | State[Normalized]:
+) -> Outcome[Normalized]:
     """Keep the chosen genes of one partition, scaled where the recipe says so."""
-    recipe = settings.recipe_in_full
-    return as_state(preparation.prepare_genes(store_of(settings), partition, order, chosen, recipe))
+    return preparation.prepare_genes(store_of(settings), partition, order, chosen, settings.recipe_in_full)

@@ -5,14 +5,15 @@ from prefect.client.schemas.objects import State
 from tasks.core.base.settings import RunSettings
 from tasks.core.dataset import partition_steps
 from tasks.core.references.cells import Cells, Counts, GeneOrder, Vocabulary
-from tasks.core.storage.store import store_of
-from tasks.stage import as_state, stage
+from tasks.core.storage.store import Outcome, store_of
+from tasks.stage import as_state, of_each, stage
 
 
-@stage(name="matrix", task_run_name="build counts of {cells.origin}")
-def build_counts(cells: Cells, vocabulary: Vocabulary, settings: RunSettings) -> Counts | State[Counts]:
+@stage(name="matrix", task_run_name="build counts of {batch.origin}")
+@of_each
+def build_counts(cells: Cells, vocabulary: Vocabulary, settings: RunSettings) -> Outcome[Counts]:
     """Build the counts of one partition, in the vocabulary's order."""
-    return as_state(partition_steps.build_counts(store_of(settings), cells, vocabulary))
+    return partition_steps.build_counts(store_of(settings), cells, vocabulary)
 
 
 @stage(name="gene order", task_run_name="order genes")

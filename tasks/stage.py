@@ -7,9 +7,9 @@ and a stage whose result the store holds ends in a state of its own name, Cached
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
-from functools import wraps
+from functools import WRAPPER_ASSIGNMENTS, update_wrapper, wraps
 from importlib import import_module
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
@@ -20,11 +20,13 @@ from prefect.tasks import exponential_backoff
 from tasks.core.base.deadline import in_time, time_left
 from tasks.core.base.errors import UnreachableError
 from tasks.core.numerics.workers import Workers
+from tasks.core.references.batches import Batch, Handled
 from tasks.core.storage.store import Outcome, Reference
 
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S", bound=Reference)
+I = TypeVar("I", bound=Any)
 
 CACHED = "Cached"
 
@@ -90,3 +92,25 @@ def as_state(outcome: Outcome[S]) -> S | State[S]:
     if not outcome.cached:
         return outcome.result
     return Completed(name=CACHED, message="found in the store", data=outcome.result)
+
+
+def of_each(
+    step: Callable[Concatenate[I, P], Outcome[S]],
+) -> Callable[Concatenate[Batch[I], P], Handled[S] | State[Handled[S]]]:
+    """Make of what is done to one partition what is done to a batch of them, one after the other.
+
+    The state is named Cached where all results were found, and tells how many where some were.
+    """
+
+    def of_batch(batch: Batch[I], *shared: P.args, **named: P.kwargs) -> Handled[S] | State[Handled[S]]:
+        handled = batch.handle(lambda item: step(item, *shared, **named))
+        if not handled.cached:
+            return handled
+        if not handled.made:
+            return Completed(name=CACHED, message="found in the store", data=handled)
+        return Completed(message=f"{handled.cached:,} of {len(handled.results):,} found in the store", data=handled)
+
+    update_wrapper(of_batch, step, [name for name in WRAPPER_ASSIGNMENTS if name != "__annotations__"])
+    # Prefect would take the parameters of the step for those of the batch.
+    del vars(of_batch)["__wrapped__"]
+    return of_batch

@@ -1,14 +1,14 @@
 """Stage: stream a partition from the source and land its cells in the store."""
 
-from prefect.client.schemas.objects import State
-
 from tasks.core.base.settings import RunSettings
 from tasks.core.dataset.landing import land_cells
 from tasks.core.references.cells import Cells, Partition, Vocabulary
-from tasks.stage import as_state, networked
+from tasks.core.storage.store import Outcome
+from tasks.stage import networked, of_each
 
 
-@networked(name="streaming", task_run_name="stream {partition.origin}")
-def stream_cells(partition: Partition, vocabulary: Vocabulary, settings: RunSettings) -> Cells | State[Cells]:
+@networked(name="streaming", task_run_name="stream {batch.origin}")
+@of_each
+def stream_cells(partition: Partition, vocabulary: Vocabulary, settings: RunSettings) -> Outcome[Cells]:
     """Land the cells of one partition, checked, as blocks of tokens and counts."""
-    return as_state(land_cells(partition, vocabulary, settings))
+    return land_cells(partition, vocabulary, settings)

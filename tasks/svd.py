@@ -8,8 +8,8 @@ from tasks.core.dataset import partition_steps
 from tasks.core.model import fit_svd as core
 from tasks.core.references.cells import GeneOrder, Normalized
 from tasks.core.references.model import Components, Embedding, Fitted, Model
-from tasks.core.storage.store import store_of
-from tasks.stage import as_state, stage
+from tasks.core.storage.store import Outcome, store_of
+from tasks.stage import as_state, of_each, stage
 
 
 @stage(name="svd", task_run_name="fit SVD")
@@ -23,9 +23,8 @@ def fit_svd(
     return as_state(outcome)
 
 
-@stage(name="embedding", task_run_name="embed {partition.origin}")
-def embed(
-    partition: Normalized, order: GeneOrder, model: Components, settings: RunSettings
-) -> Embedding | State[Embedding]:
+@stage(name="embedding", task_run_name="embed {batch.origin}")
+@of_each
+def embed(partition: Normalized, order: GeneOrder, model: Components, settings: RunSettings) -> Outcome[Embedding]:
     """Project the cells of one partition on the components."""
-    return as_state(partition_steps.embed(store_of(settings), partition, order, model))
+    return partition_steps.embed(store_of(settings), partition, order, model)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+_PAGE, _TICKS = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def _watch(process: subprocess.Popen[bytes]) -> int:
     def sample() -> None:
         nonlocal peak
         while not ended.wait(0.1):
-            peak = max(peak, _resident(process.pid))
+            peak = max(peak, tree(process.pid).resident)
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -53,19 +53,34 @@ def _watch(process: subprocess.Popen[bytes]) -> int:
     return peak
 
 
-def _resident(root: int) -> int:
-    """Memory of a process and all below it; pages they share are counted once for each (an upper bound)."""
+@dataclass(frozen=True)
+class Tree:
+    """What a process and all below it hold and have used; pages they share are counted once for each."""
+
+    resident: int
+    cpu_seconds: float
+
+
+def tree(root: int) -> Tree:
+    """Look at a process and all below it; those that are gone are not in it."""
     parents: dict[int, int] = {}
-    sizes: dict[int, int] = {}
+    found: dict[int, Tree] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
                 fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                sizes[int(folder.name)] = int((folder / "statm").read_text().split()[1]) * _PAGE
+                ticks = int(fields[11]) + int(fields[12])
+                found[int(folder.name)] = Tree(resident(folder.name), ticks / _TICKS)
                 parents[int(folder.name)] = int(fields[1])
             except OSError:
                 continue
-    return sum(size for process, size in sizes.items() if _is_below(process, root, parents))
+    below = [of for process, of in found.items() if _is_below(process, root, parents)]
+    return Tree(sum(of.resident for of in below), sum(of.cpu_seconds for of in below))
+
+
+def resident(process: str) -> int:
+    """Memory of one process, by its number or as `self`."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * _PAGE
 
 
 def _is_below(process: int, root: int, parents: Mapping[int, int]) -> bool:

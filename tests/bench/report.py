@@ -31,18 +31,18 @@ def render(measured: Measured) -> str:
             "",
             *table_of_rows(promises(measured)),
             "",
-            *_table(
+            *table(
                 ["SVD alone, 20,000 cells", "wall s", "CPU s", "peak MB", "worst error of s"],
                 _svd_rows(measured),
             ),
             "",
-            *_table(["blocks on disk", "bytes / nonzero", "M nonzeros/s read"], _encoding_rows(measured)),
+            *table(["blocks on disk", "bytes / nonzero", "M nonzeros/s read"], _encoding_rows(measured)),
             "",
-            *_table(
+            *table(
                 ["command", "cells", "wall s", "CPU s", "peak MB", "worst error of a ratio"], _command_rows(measured)
             ),
             "",
-            *_table(["cells", "cells/s", *_stage_names(measured)], _curve_rows(measured)),
+            *table(["cells", "cells/s", *_stage_names(measured)], _curve_rows(measured)),
         ]
     )
 
@@ -54,7 +54,7 @@ def promises(measured: Measured) -> list[Row]:
 
 def table_of_rows(rows: Sequence[Row]) -> list[str]:
     """Rows as lines of text."""
-    return _table(["what", "measured", "promised", ""], [_cells_of(row) for row in rows])
+    return table(["what", "measured", "promised", ""], [_cells_of(row) for row in rows])
 
 
 def describe_machine() -> str:
@@ -206,7 +206,8 @@ def _cells_of(row: Row) -> list[str]:
     return [row.what, row.measured, row.promised, "kept" if row.kept else "NOT KEPT"]
 
 
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    table = [head, *rows]
-    widths = [max(len(line[at]) for line in table) for at in range(len(head))]
-    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table]
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Lay out a table, its columns as wide as they need."""
+    lines = [head, *rows]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
+    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]

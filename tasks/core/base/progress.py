@@ -62,6 +62,33 @@ def report(progress: Progress) -> None:
         listener(progress)
 
 
+class Sparsely:
+    """Passes on to a listener all that is news, and of the many steps of a stage only some, evenly spaced.
+
+    Args:
+        listener: that is told.
+        lines: steps to tell of each stage; of one whose total is not known, the first ones and each so manyth.
+    """
+
+    def __init__(self, listener: Listener, lines: int) -> None:
+        self._listener = listener
+        self._lines = lines
+        self._told: dict[str, int] = {}
+
+    def __call__(self, step: Progress) -> None:
+        """Hear of a step; several may have been done since the last."""
+        if self._is_news(step):
+            self._listener(step)
+
+    def _is_news(self, step: Progress) -> bool:
+        if step.done is None:
+            return True
+        if step.total is None:
+            return step.done <= self._lines or step.done % self._lines == 0
+        before, self._told[step.stage] = self._told.get(step.stage, 0), step.done * self._lines // step.total
+        return self._told[step.stage] != before
+
+
 class Gauge:
     """Reads from the steps of all stages what share of the whole run is done: from 0 to 1, never falling.
 

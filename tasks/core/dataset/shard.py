@@ -54,7 +54,9 @@ class OpenShard:
     def describe(self) -> Shard:
         """Give what is known of the shard from its footer alone."""
         info = self._info
-        made_of = [self.name, info["size"], info.get("blob_id") or info.get("mtime"), str(self._footer.to_dict())]
+        footer = pa.BufferOutputStream()
+        self._footer.write_metadata_file(footer)
+        made_of = [self.name, info["size"], info.get("blob_id") or info.get("mtime"), footer.getvalue().to_pybytes()]
         fingerprint = hashlib.sha256(repr(made_of).encode()).hexdigest()[:32]
         return Shard(self.name, fingerprint, self.group_rows, self.schema)
 

@@ -81,9 +81,11 @@ class Shards:
     def with_cells(self, samples: int | Literal["all"]) -> dict[int, Shard]:
         """Give as many shards, from the first on, as hold so many cells, by index."""
         shards: dict[int, Shard] = {}
+        cells = 0
         for batch in self.visit(lambda _, shard: shard.describe(), range(len(self))):
             shards |= batch
-            if samples != ALL and sum(sum(shard.group_rows) for shard in shards.values()) >= samples:
+            cells += sum(sum(shard.group_rows) for shard in batch.values())
+            if samples != ALL and cells >= samples:
                 break
         self.require(shards)
         return shards

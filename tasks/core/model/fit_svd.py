@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -65,12 +63,26 @@ def fit_svd(
 
 
 def _matrix(store: Store, partitions: Sequence[Normalized], ranks: IntArray, workers: int) -> RankedMatrix:
-    moments = reduce(add, (Moments.from_arrow(store.get(part.moments)) for part in partitions))
+    moments = _moments(store, partitions, workers)
     genes = moments.extent
     blocks = stored_blocks(store, partitions, workers)
     read = KeepFirst(blocks.read, lambda block: block.nbytes, KEPT_BYTES)
     matrices: Blocks[Any] = replace(blocks, read=lambda ref: read(ref).matrix(genes))
     return RankedMatrix(matrices, ranks.astype(np.int32), moments)
+
+
+def _moments(store: Store, partitions: Sequence[Normalized], workers: int) -> Moments:
+    # Some MB of a partition, thousands of times: on S3 one after the other would take as long as a pass.
+    refs = [part.moments for part in partitions]
+    moments: Blocks[Moments] = Blocks(
+        sources=refs,
+        names=[store.locate(ref.path) for ref in refs],
+        rows=[ref.rows for ref in refs],
+        read=lambda ref: Moments.from_arrow(store.get(ref)),
+        workers=workers,
+    )
+    total: Moments = moments.sum(lambda of_partition: of_partition)
+    return total
 
 
 def _model(store: Store, key: StageKey, svd: KrylovSVD, v_gk: Float32Array) -> Model:

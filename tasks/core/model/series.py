@@ -173,7 +173,7 @@ def _whole(store: Store, ref: ObjectRef) -> Fitted | None:
     except (CorruptObjectError, ValidationError):
         return None
     needed = objects_of([fitted.order, fitted.model, fitted.clustering.centres])
-    return fitted if all(store.files.size(part.path) == part.size for part in needed) else None
+    return fitted if store.are_there(needed) else None
 
 
 def _asked(plan: Plan, settings: Settings) -> str:

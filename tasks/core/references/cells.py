@@ -157,6 +157,11 @@ class Counted(Reference):
     cells: Cells
     counts: Counts
 
+    @property
+    def origin(self) -> str:
+        """Where the cells come from."""
+        return self.cells.origin
+
 
 class Checked(Counted):
     """Those cells of a partition that are of good quality.

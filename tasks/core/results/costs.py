@@ -69,9 +69,7 @@ class Steps:
     made: int = 0
     cached: int = 0
 
-    def count(self, *, cached: bool) -> None:
-        """Count a step as done in this run or found from an earlier one."""
-        if cached:
-            self.cached += 1
-        else:
-            self.made += 1
+    def count(self, made: int, cached: int) -> None:
+        """Count steps that were done in this run, and that were found from an earlier one."""
+        self.made += made
+        self.cached += cached

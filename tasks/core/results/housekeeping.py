@@ -1,8 +1,9 @@
 """What is in a store, whether it is whole, and what may go."""
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tasks.core.base.errors import CorruptObjectError, StoreError
@@ -14,6 +15,8 @@ from tasks.core.storage.runs import RUNS, RunMark, marks
 from tasks.core.storage.store import MANIFEST, QUARANTINE, Store, read_refs, store_of
 
 _DAY = 24 * 3600.0
+# Folders removed at the same time.
+_AT_ONCE = 16
 # Not made by a stage from other results of the store.
 _SPARED = {RUNS, LEASES, SERIES, "synthetic"}
 _COUNTS = {"vocabulary", "streaming", "matrix", "gene_order"}
@@ -78,8 +81,7 @@ def prunable(store: Store, days: float) -> dict[str, int]:
 def prune(store: Store, days: float) -> dict[str, int]:
     """Remove what is prunable; give what was removed."""
     removed = prunable(store, days)
-    for folder in removed:
-        store.remove(folder)
+    _remove(store, removed)
     since = time.time() - days * _DAY
     for name, mark in list(marks(store)):
         if mark.seen < since:
@@ -100,9 +102,17 @@ def keep_only(settings: RunSettings, run: str) -> None:
         return
     others = spared(store) | {folder for name, mark in known.items() if name != run for folder in mark.folders}
     kept = _COUNTS if settings.keep_intermediates == "counts" else set()
-    for folder in known[run].folders:
-        if folder not in others and folder.partition("/")[0] not in kept | _SPARED:
-            store.remove(folder)
+    spare = kept | _SPARED
+    _remove(
+        store,
+        [name for name in known[run].folders if name not in others and name.partition("/")[0] not in spare],
+    )
+
+
+def _remove(store: Store, folders: Iterable[str]) -> None:
+    # On S3 each takes some requests, and a large run leaves tens of thousands.
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        deque(pool.map(store.remove, folders), maxlen=0)
 
 
 def _refuse_while_running(store: Store) -> None:

@@ -7,9 +7,10 @@ the stage's result as JSON. The key is a digest of all that made the result, so 
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, is_dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Generic, Self, TypeVar
 
 import xxhash
@@ -48,9 +49,10 @@ class StageKey(Reference):
     version: int
     inputs: dict[str, Any]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Hexadecimal digest, the same for the same inputs whatever their order."""
+        # Asked for with each object that is put, and the inputs may be the keys of ten thousand partitions.
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -137,7 +139,21 @@ class Store:
             result = kind.model_validate(json.loads(text or "")["result"])
         except (KeyError, TypeError, ValueError, ValidationError):
             return None
-        return result if all(self.files.size(ref.path) == ref.size for ref in objects_of(result)) else None
+        return result if self.are_there(objects_of(result)) else None
+
+    def are_there(self, refs: Iterable[ObjectRef]) -> bool:
+        """Say whether objects are there, in the size that they were written in."""
+        by_folder: defaultdict[str, list[ObjectRef]] = defaultdict(list)
+        for ref in refs:
+            by_folder[ref.path.rpartition("/")[0]].append(ref)
+        return all(self._are_in(folder, inside) for folder, inside in by_folder.items())
+
+    def _are_in(self, folder: str, refs: list[ObjectRef]) -> bool:
+        if len(refs) == 1:
+            return self.files.size(refs[0].path) == refs[0].size
+        # On S3 a request lists a thousand objects, where each by itself would take one.
+        sizes = {entry.path: entry.size for entry in self.files.walk(folder)}
+        return all(sizes.get(ref.path) == ref.size for ref in refs)
 
     def answer(self, key: StageKey, kind: type[R], make: Callable[[], R]) -> "Outcome[R]":
         """Give the result that another run left for a key, or make it and leave it for others.

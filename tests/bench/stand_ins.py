@@ -1,0 +1,204 @@
+"""A dataset as large as Tahoe-100M in shards and rows, and stand-ins for the kernels of a run over it.
+
+What a stand-in gives is a right reference to objects that are there, as many as the kernel would leave and a few bytes
+each, under the key that the kernel would have. So plan, keys, store, leases, references, folds over blocks, Prefect
+and the record are the real ones, and only the numbers are missing.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.core.base.progress import Progress, report
+from tasks.core.base.settings import Settings
+from tasks.core.model.label import embedded_blocks, put_labels
+from tasks.core.numerics.block import Block, encode_matrix, encode_table
+from tasks.core.numerics.moments import Moments
+from tasks.core.numerics.ranked import RankedMatrix
+from tasks.core.references.cells import Cells, Counts, GeneOrder, Normalized, Partition, Vocabulary
+from tasks.core.references.model import Clustering, Components, Embedding, Model, Output
+from tasks.core.results.delivery import deliver, scratch
+from tasks.core.results.findings import Fit
+from tasks.core.results.pictures import EMBEDDING, SCREE
+from tasks.core.storage.store import Outcome, StageKey, Store, store_of
+from tests.small_dataset import gene_table, write_dataset
+
+SHARD_ROWS, GROUP_ROWS, GENES = 28_225, 1_000, 100
+SVD_PASSES, KMEANS_PASSES = 9, 20
+# Core-seconds a cell, as the slope of 9.2 core-hours for 100 million cells and the shares of the stages have it.
+SECONDS_A_CELL = 9.2 * 3600 / 1e8
+SHARES = {"streaming": 0.16, "matrix": 0.08, "normalization": 0.16, "svd": 0.39, "embedding": 0.06, "clustering": 0.05}
+_TEXTS = (
+    "drug",
+    "sample",
+    "BARCODE_SUB_LIB_ID",
+    "cell_line_id",
+    "moa-fine",
+    "canonical_smiles",
+    "pubchem_cid",
+    "plate",
+)
+
+
+def write_cells(folder: Path, shards: int, cells: int) -> Path:
+    """Write a dataset of so many shards of Tahoe's rows and row groups, each cell but a marker; most are one file."""
+    full = _shard(SHARD_ROWS)
+    write_dataset(folder, [full], gene_table(GENES), GROUP_ROWS, of=shards)
+    first = folder / "data" / f"train-{0:05}-of-{shards:05}.parquet"
+    for index in range(1, shards - 1):
+        os.link(first, first.with_name(f"train-{index:05}-of-{shards:05}.parquet"))
+    last = full.slice(0, cells - (shards - 1) * SHARD_ROWS)
+    pq.write_table(last, first.with_name(f"train-{shards - 1:05}-of-{shards:05}.parquet"), row_group_size=GROUP_ROWS)
+    return folder
+
+
+def _shard(rows: int) -> pa.Table:
+    offsets = np.arange(rows + 1, dtype=np.int32)
+    genes = pa.ListArray.from_arrays(offsets, np.ones(rows, np.int64))
+    expressions = pa.ListArray.from_arrays(offsets, np.full(rows, -2.0, np.float32))
+    return pa.table({"genes": genes, "expressions": expressions} | {name: ["-"] * rows for name in _TEXTS})
+
+
+class StandIns:
+    """The kernels' stand-ins; each takes the time that the kernel would, divided by `faster`, or none if that is 0."""
+
+    def __init__(self, settings: Settings, faster: float) -> None:
+        self._settings = settings
+        self._faster = faster
+        self._block = Block(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)).to_arrow()
+        self._table = encode_table(pa.table({"cell": [0]}))
+        self._moments = Moments(1, np.ones(GENES), np.ones(GENES)).to_arrow()
+        self._dense = encode_matrix(np.zeros((1, 1), np.float32))
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Have all runs of this process use them."""
+        with ExitStack() as patches:
+            for where, stand_in in (
+                ("tasks.streaming.land_cells", self.land_cells),
+                ("tasks.core.dataset.partition_steps.build_counts", self.build_counts),
+                ("tasks.core.dataset.partition_steps.normalize", self.normalize),
+                ("tasks.core.dataset.partition_steps.embed", self.embed),
+                ("tasks.core.model.fit_svd._ESTIMATORS", {"svd": self.estimator}),
+                ("tasks.core.model.fit_kmeans.fit_kmeans", self.fit_kmeans),
+                ("tasks.core.results.results.export", self.export),
+                ("tasks.report.gather", lambda *_: None),
+                ("tasks.report.report", lambda _: "a report"),
+            ):
+                patches.enter_context(patch(where, stand_in))
+            yield
+
+    def land_cells(self, partition: Partition, vocabulary: Vocabulary, settings: Settings) -> Outcome[Cells]:
+        """Stand in for the kernel of that name, as all that follow do."""
+        store = store_of(settings)
+        inputs = {"genes": vocabulary.key, "block_cells": settings.block_cells}
+        key = StageKey(stage="streaming", version=1, inputs=partition.made_of | inputs)
+
+        def make() -> Cells:
+            metadata = store.put(f"{key.folder}/metadata.arrow", self._table, partition.cells)
+            return Cells(**self._matrix_of(store, key, partition), metadata=metadata)
+
+        return store.answer(key, Cells, make)
+
+    def build_counts(self, store: Store, cells: Cells, vocabulary: Vocabulary) -> Outcome[Counts]:
+        key = StageKey(stage="matrix", version=1, inputs={"cells": cells.key, "genes": vocabulary.key})
+        none = {"empty_cells": 0, "repeated_pairs": 0}
+        return store.answer(key, Counts, lambda: Counts(**self._matrix_of(store, key, cells), **none))
+
+    def normalize(self, store: Store, counts: Counts, order: GeneOrder) -> Outcome[Normalized]:
+        inputs = {"counts": counts.key, "order": order.key, "target_sum": 1e6}
+        key = StageKey(stage="normalization", version=1, inputs=inputs)
+
+        def make() -> Normalized:
+            moments = store.put(f"{key.folder}/moments.arrow", self._moments, GENES)
+            return Normalized(**self._matrix_of(store, key, counts), moments=moments)
+
+        return store.answer(key, Normalized, make)
+
+    def embed(self, store: Store, normalized: Normalized, order: GeneOrder, model: Components) -> Outcome[Embedding]:
+        key = StageKey(stage="embedding", version=1, inputs={"cells": normalized.key, "model": model.key})
+
+        def make() -> Embedding:
+            self._take(key.stage, normalized.cells)
+            table = store.put(f"{key.folder}/embedding.arrow", self._dense, normalized.cells)
+            return Embedding(key=key.digest, origin=normalized.origin, cells=normalized.cells, table=table)
+
+        return store.answer(key, Embedding, make)
+
+    def fit_kmeans(
+        self, store: Store, partitions: Sequence[Embedding], model: Model, clusters: int, settings: Settings, start: Any
+    ) -> Outcome[Clustering]:
+        inputs = {"clusters": clusters, "cells": [part.key for part in partitions]}
+        key = StageKey(stage="clustering", version=1, inputs=inputs)
+
+        def make() -> Clustering:
+            blocks = embedded_blocks(store, partitions, settings.threads)
+            for number in range(1, KMEANS_PASSES + 1):
+                deque(blocks.map(self._pass_over("clustering", KMEANS_PASSES), blocks.rows), maxlen=0)
+                report(Progress("clustering", "pass", number))
+            labels = put_labels(store, key, blocks, lambda cells: np.zeros(len(cells), np.int64))
+            return Clustering(
+                key=key.digest,
+                centres=store.put(f"{key.folder}/centres.arrow", self._dense, clusters),
+                labels=labels,
+                sizes=(sum(blocks.rows), *[0] * (clusters - 1)),
+                names=tuple(range(clusters)),
+                named=clusters,
+                inertia=0.0,
+                passes=KMEANS_PASSES,
+                settled=True,
+            )
+
+        return store.answer(key, Clustering, make)
+
+    def estimator(self, components: int, **_: object) -> "_Estimator":
+        """Give an SVD whose passes read every block and do nothing with it."""
+        return _Estimator(components, self._pass_over("svd", SVD_PASSES))
+
+    def export(self, store: Store, output: Store, fit: Fit, settings: Settings) -> tuple[Output, ...]:
+        """Read what the tables would be made of, and leave the pictures that the summary shows."""
+        for at, (cells, embedding) in enumerate(zip(fit.labelled.cells, fit.labelled.embeddings, strict=True)):
+            for ref in (cells.metadata, embedding.table, *(of.labels[at] for of in fit.labelled.clusterings.values())):
+                store.get(ref)
+        with scratch(output) as folder:
+            for name in (SCREE, EMBEDDING):
+                (folder / name).write_bytes(b"a picture")
+            return deliver(folder, output)
+
+    def _matrix_of(self, store: Store, key: StageKey, part: Partition | Cells | Counts) -> dict[str, Any]:
+        self._take(key.stage, part.cells)
+        size = self._settings.block_cells
+        rows = [min(size, part.cells - start) for start in range(0, part.cells, size)]
+        blocks = tuple(store.put(f"{key.folder}/{at:05}.arrow", self._block, of) for at, of in enumerate(rows))
+        common = {"key": key.digest, "origin": part.origin, "cells": part.cells}
+        return common | {"nonzeros": 1_427 * part.cells, "blocks": blocks}
+
+    def _pass_over(self, stage: str, passes: int) -> Callable[[Any, int], None]:
+        return lambda _, rows: self._take(stage, rows / passes)
+
+    def _take(self, stage: str, cells: float) -> None:
+        if self._faster:
+            time.sleep(SHARES[stage] * SECONDS_A_CELL * cells / self._faster)
+
+
+class _Estimator:
+    def __init__(self, components: int, visit: Callable[[Any, int], None]) -> None:
+        self.components_ = np.zeros((components, GENES), np.float32)
+        self.singular_values_ = self.residuals_ = np.zeros(components)
+        self.explained_variance_ = self.explained_variance_ratio_ = self.settled_ = self.singular_values_
+        self.n_passes_, self.rank_ = SVD_PASSES, components
+        self._visit = visit
+
+    def fit(self, matrix: RankedMatrix, journal: object) -> None:
+        for number in range(1, SVD_PASSES + 1):
+            deque(matrix.blocks.map(self._visit, matrix.blocks.rows), maxlen=0)
+            report(Progress("svd", "pass", number))
