@@ -110,7 +110,7 @@ def _pca(cells: BatchedCells, commands: Commands, server: str) -> dict[str, floa
         annotated.X = annotated.X.astype(np.float64)
         sc.pp.pca(annotated, n_comps=COMPONENTS, svd_solver="arpack")
     components = pl.read_csv(commands.output / "components.csv")
-    ours = pl.read_parquet(commands.output / "embeddings.parquet").select("^pc[0-9]+$").to_numpy()
+    ours = pl.read_parquet(commands.output / "embeddings").select("^pc[0-9]+$").to_numpy()
     theirs = annotated.obsm["X_pca"]
     exact = np.sqrt(annotated.uns["pca"]["variance"] * (len(ours) - 1))
     apart = np.minimum(np.diff(exact, prepend=np.inf), np.diff(exact, append=0.0)) / exact
