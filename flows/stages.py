@@ -110,10 +110,14 @@ def stages(settings: RunSettings) -> Iterator[Stages]:
     mark = RunMarker(store_of(settings), settings, flow_run.id or "")
     mark.beat()
     try:
-        with one_blas_thread(), engine_of(settings) as engine, ThreadPoolTaskRunner(engine.steps) as runner:
+        with one_blas_thread(), engine_of(settings) as engine, _threads(engine.steps) as runner:
             yield Stages(engine, runner, settings.retries, settings.stage_timeout, Costs(), mark)
     except BaseException as error:
         # What went wrong first is what matters, and it may be the store itself.
         with suppress(StoreError):
             mark.fail(f"{type(error).__name__}: {first_line(error)}")
         raise
+
+
+def _threads(number: int) -> ThreadPoolTaskRunner[Any]:
+    return ThreadPoolTaskRunner(max_workers=number)
