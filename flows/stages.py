@@ -118,7 +118,7 @@ def stages(settings: RunSettings) -> Iterator[Stages]:
     mark = RunMarker(store_of(settings), settings, flow_run.id or "")
     mark.beat()
     try:
-        with one_blas_thread(), engine_of(settings) as engine, ThreadPoolTaskRunner(engine.steps) as runner:
+        with one_blas_thread(), engine_of(settings) as engine, _threads(engine.steps) as runner:
             of_settings = settings.retries, settings.stage_timeout, settings.partition_cells
             yield Stages(engine, runner, *of_settings, Costs(), mark)
     except BaseException as error:
@@ -126,3 +126,7 @@ def stages(settings: RunSettings) -> Iterator[Stages]:
         with suppress(StoreError):
             mark.fail(f"{type(error).__name__}: {first_line(error)}")
         raise
+
+
+def _threads(number: int) -> ThreadPoolTaskRunner[Any]:
+    return ThreadPoolTaskRunner(max_workers=number)

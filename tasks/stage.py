@@ -63,7 +63,7 @@ def done_by(workers: Workers | None, task: Task[P, R]) -> Task[P, R]:
     function = _FunctionOfTask(task.fn.__module__, task.fn.__qualname__)
 
     @wraps(task.fn)
-    def call(*arguments: P.args, **named: P.kwargs) -> R:
+    def call(*arguments: Any, **named: Any) -> Any:
         return workers.submit(in_time, time_left(), function, *arguments, **named).result()
 
     there = copy(task)

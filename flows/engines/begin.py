@@ -5,6 +5,7 @@ import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
 
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
@@ -45,6 +46,10 @@ class Beginning:
 
 def end_without_parent() -> None:
     """End this process once the one that started it is gone, kill -9 included."""
-    parent = parent_process()
+    threading.Thread(target=_end_after, args=(parent_process(),), daemon=True).start()
+
+
+def _end_after(parent: BaseProcess | None) -> None:
     if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        parent.join()
+        os._exit(1)

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import distributed
 from distributed.client import ClosedClientError
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from flows.engines.begin import Beginning
@@ -61,13 +61,14 @@ class Cluster(Workers):
         return 2 * max(self.number, 1)
 
     @contextmanager
-    def share(self, value: Any) -> Iterator[distributed.Future]:
+    def share(self, value: Any) -> Iterator[Any]:
         """Give a value to the cluster once; workers get it from each other.
 
         As the result of a call, which the scheduler can have made again where the worker that held it is gone.
         """
         with self._explained():
-            yield self._client.submit(_same, Shared.of(value), pure=False)
+            shared = self._client.submit(_same, Shared.of(value), pure=False)
+        yield shared
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call a function on one of the workers."""
@@ -83,11 +84,8 @@ class Cluster(Workers):
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:
-            explained = self._explain(error)
-            if explained is None:
-                raise
-            raise explained from None
+        except (*_GONE, OSError):
+            raise self._gone() from None
 
     def _explain(self, error: BaseException) -> EngineError | None:
         if isinstance(error, KilledWorker):
@@ -96,8 +94,11 @@ class Cluster(Workers):
                 f"want of memory: give each more, or lower --block_cells; {_GOES_ON}"
             )
         if isinstance(error, _GONE):
-            return EngineError(f"the Dask scheduler at {self._place} is gone; {_GOES_ON}, with a scheduler that runs")
+            return self._gone()
         return None
+
+    def _gone(self) -> EngineError:
+        return EngineError(f"the Dask scheduler at {self._place} is gone; {_GOES_ON}, with a scheduler that runs")
 
 
 # What the client raises, of all it was waiting for and of all that it is asked after that.
@@ -127,9 +128,8 @@ def _pass_on(context: Context, told: dict[str, Any]) -> None:
 class _Begins(distributed.WorkerPlugin):
     """Has each worker begin as this project's do, those that join later as well."""
 
-    name = "tahoe-flow"
-
     def __init__(self, beginning: Beginning) -> None:
+        self.name = f"tahoe-flow-{uuid4().hex}"
         self._beginning = beginning
 
     def setup(self, worker: distributed.Worker) -> None:  # noqa: ARG002  (Dask's signature)
@@ -148,12 +148,13 @@ def cluster(address: str | None, number: int, beginning: Beginning) -> Iterator[
         EngineError: nobody answers at the address, no worker joins, or a worker cannot begin.
     """
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    begins = _Begins(beginning)
     with _local(number) if address is None else nullcontext(address) as where:
         place = address or "this machine"
         with _connected(where, place) as client:
             try:
                 client.wait_for_workers(1, timeout=_FIRST_WORKER_SECONDS)
-                client.register_plugin(_Begins(beginning))
+                client.register_plugin(begins)
             except TimeoutError:
                 raise EngineError(
                     f"no worker has joined the Dask scheduler at {place} in {_FIRST_WORKER_SECONDS:g} s: start some "
@@ -167,8 +168,8 @@ def cluster(address: str | None, number: int, beginning: Beginning) -> Iterator[
             try:
                 yield Cluster(client, place)
             finally:
-                with suppress(*_GONE, TimeoutError):
-                    client.unregister_worker_plugin(_Begins.name)
+                with suppress(*_GONE, OSError):
+                    client.unregister_worker_plugin(begins.name)
 
 
 def _local(number: int) -> AbstractContextManager[distributed.LocalCluster]:

@@ -84,7 +84,8 @@ class Blocks(Generic[Read]):
         with at_work(self.workers) as workers:
             together = self._together(workers)
             sums = self._calls(workers, together, _sum_up, function, each)
-            return _sum_up(_sums_of(sums, group_size(len(self.sources)) // together))
+            total: Result = _sum_up(_sums_of(sums, group_size(len(self.sources)) // together))
+            return total
 
     def _together(self, workers: Workers) -> int:
         # Threads get blocks one by one, for then none waits long for the last one to be done.

@@ -1,14 +1,11 @@
 """Who does the work of a fold: threads of this process, unless others are put to work around it."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, ParamSpec, TypeVar
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from typing import Any
 
 
 class Workers(Executor):
@@ -24,11 +21,10 @@ class Workers(Executor):
 
     @abstractmethod
     def share(self, value: Any) -> AbstractContextManager[Any]:
-        """Give what may stand for a value among the arguments of `submit`, as long as the block lasts."""
+        """Give what may stand for a value among the arguments of a call, as long as the block lasts.
 
-    @abstractmethod
-    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Call a function on a worker; of its arguments, what stands for a shared value is replaced by that."""
+        The function that is submitted gets the value itself.
+        """
 
 
 class Threads(ThreadPoolExecutor, Workers):
