@@ -26,7 +26,7 @@ from tasks.core.storage.store import Outcome, Reference
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S", bound=Reference)
-I = TypeVar("I", bound=Any)
+Item = TypeVar("Item", bound=Any)
 
 CACHED = "Cached"
 
@@ -95,14 +95,14 @@ def as_state(outcome: Outcome[S]) -> S | State[S]:
 
 
 def of_each(
-    step: Callable[Concatenate[I, P], Outcome[S]],
-) -> Callable[Concatenate[Batch[I], P], Handled[S] | State[Handled[S]]]:
+    step: Callable[Concatenate[Item, P], Outcome[S]],
+) -> Callable[Concatenate[Batch[Item], P], Handled[S] | State[Handled[S]]]:
     """Make of what is done to one partition what is done to a batch of them, one after the other.
 
     The state is named Cached where all results were found, and tells how many where some were.
     """
 
-    def of_batch(batch: Batch[I], *shared: P.args, **named: P.kwargs) -> Handled[S] | State[Handled[S]]:
+    def of_batch(batch: Batch[Item], /, *shared: P.args, **named: P.kwargs) -> Handled[S] | State[Handled[S]]:
         handled = batch.handle(lambda item: step(item, *shared, **named))
         if not handled.cached:
             return handled

@@ -1,4 +1,4 @@
-"""The flow's side of the simulated full run, a process of its own: `python -m tests.bench.full_run_inside JSON FASTER`."""
+"""The flow's side of the simulated full run, a process of its own; its arguments are settings as JSON, and a pace."""
 
 import json
 import sys

@@ -69,11 +69,16 @@ def _shard(rows: int) -> pa.Table:
 
 
 class StandIns:
-    """The kernels' stand-ins; each takes the time that the kernel would, divided by `faster`, or none if that is 0."""
+    """The kernels' stand-ins.
 
-    def __init__(self, settings: Settings, faster: float) -> None:
+    Args:
+        settings: of the run.
+        pace: of the time that a kernel would take, what its stand-in sleeps; 0: none.
+    """
+
+    def __init__(self, settings: Settings, pace: float) -> None:
         self._settings = settings
-        self._faster = faster
+        self._pace = pace
         self._block = Block(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)).to_arrow()
         self._table = encode_table(pa.table({"cell": [0]}))
         self._moments = Moments(1, np.ones(GENES), np.ones(GENES)).to_arrow()
@@ -186,8 +191,8 @@ class StandIns:
         return lambda _, rows: self._take(stage, rows / passes)
 
     def _take(self, stage: str, cells: float) -> None:
-        if self._faster:
-            time.sleep(SHARES[stage] * SECONDS_A_CELL * cells / self._faster)
+        if self._pace:
+            time.sleep(SHARES[stage] * SECONDS_A_CELL * cells * self._pace)
 
 
 class _Estimator:

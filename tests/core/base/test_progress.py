@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.core.base.progress import Gauge, Progress, heard_by, report
+from tasks.core.base.progress import Gauge, Progress, Sparsely, heard_by, report
 
 SHARES = {"read": 1.0, "fit": 3.0}
 
@@ -37,3 +37,14 @@ def test_all_listeners_hear_while_they_listen() -> None:
     report(Progress("svd", "", 1, 1))
     line = "svd: pass 3, worst residual 2e-3"
     assert heard == [f"first: {line}", f"second: {line}", "first: svd: done"]
+
+
+def test_of_many_steps_some_are_told_even_where_several_are_done_at_a_time() -> None:
+    told: list[int | None] = []
+    sparsely = Sparsely(lambda step: told.append(step.done), lines=4)
+    for done in (21, 42, 63, 84, 100):
+        sparsely(Progress("read", "partition", done, 100))
+    assert told == [42, 63, 84, 100]
+    sparsely(Progress("read", note="waiting"))
+    sparsely(Progress("write", "partition", 1, 1))
+    assert told[4:] == [None, 1]

@@ -77,6 +77,24 @@ def test_a_result_that_is_not_whole_is_not_found(store: Store, damage: str) -> N
     assert store.get(again.result.data) == b"some data"
 
 
+@pytest.mark.parametrize("damage", ["truncate", "delete"])
+def test_a_result_of_many_objects_is_found_only_with_all_of_them(store: Store, damage: str) -> None:
+    class Many(Reference):
+        parts: tuple[ObjectRef, ...]
+
+    def make_many() -> Many:
+        elsewhere = store.put("other/folder/0.arrow", b"some data")
+        return Many(parts=(elsewhere, *(store.put(f"{KEY.folder}/{at}.arrow", b"some data") for at in range(3))))
+
+    store.answer(KEY, Many, make_many)
+    assert store.find(KEY, Many) is not None
+    if damage == "truncate":
+        store.files.write(f"{KEY.folder}/1.arrow", b"some")
+    else:
+        store.files.remove(f"{KEY.folder}/1.arrow")
+    assert store.find(KEY, Many) is None
+
+
 def test_a_flipped_byte_is_refused_and_the_result_made_again(store: Store) -> None:
     made = store.answer(KEY, Result, lambda: make(store)).result
     store.files.write(made.data.path, b"some dat4")
