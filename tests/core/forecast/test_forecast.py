@@ -179,7 +179,7 @@ def test_what_is_not_known_offline_is_refused(given: dict[str, Any], message: st
 def test_a_calibration_measures_what_a_forecast_needs(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "dataset", 1, seed=3)
     recipe = {"min_genes": 100, "genes": "seurat", "correction": "harmony", "batch": "plate", "markers": 5}
-    settings = Settings(dataset=str(dataset), samples=4_000, store=str(tmp_path / "store"), clusters="10,12", **recipe)
+    settings = Settings(dataset=str(dataset), samples=5_000, store=str(tmp_path / "store"), clusters="10,12", **recipe)
     rates = calibrate(settings, enough=0.0)
     plan = forecast(settings, extent_of(settings, rates), rates)
     assert not (tmp_path / "store").exists()
@@ -188,7 +188,7 @@ def test_a_calibration_measures_what_a_forecast_needs(tmp_path: Path) -> None:
     assert plan.extent.simulated
     # Bytes do not hang on how busy the machine is.
     assert rates.stored["normalization"] == pytest.approx(3.0, rel=0.1)
-    assert rates.source_bytes == pytest.approx(plan.extent.source_bytes / 4_000, rel=0.05)
+    assert rates.source_bytes == pytest.approx(plan.extent.source_bytes / 5_000, rel=0.05)
     assert "core-hours" in as_text(plan)
 
 
