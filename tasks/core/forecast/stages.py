@@ -10,6 +10,7 @@ from tasks.core.forecast.rates import Rates
 from tasks.core.model.fit_svd import KEPT_BYTES
 from tasks.core.numerics.harmony import Harmony
 from tasks.core.numerics.krylov import block_width
+from tasks.core.references.batches import batch_size
 from tasks.core.storage.store import Reference
 
 # Measured until every component had settled to 5e-4: on simulated cells, which have some 50 well separated ones, and
@@ -193,12 +194,13 @@ class _Work:
         return self._task_each(stage, self.rates.of(stage) * self.extent.nonzeros, read, written)
 
     def _task_each(self, stage: str, seconds: float, read: float, written: float) -> StageForecast:
-        runs = self.extent.partitions
+        partitions = self.extent.partitions
+        batch = batch_size(partitions, self.extent.cells, self.settings.partition_cells)
         return StageForecast(
             stage=stage,
-            task_runs=runs,
+            task_runs=-(-partitions // batch),
             spread=seconds,
-            combined=_STEP_SECONDS * runs,
+            combined=_STEP_SECONDS * partitions,
             waits=self.rates.write_seconds * written,
             read=read,
             written=written,

@@ -82,6 +82,11 @@ def in_batches(items: Sequence[Item], cells: int, partition_cells: int) -> list[
         cells: of all items, as planned.
         partition_cells: the most that a partition may hold.
     """
-    batches = min(_MOST_BATCHES, max(1, -(-2 * cells // partition_cells)))
-    size = -(-len(items) // batches)
+    size = batch_size(len(items), cells, partition_cells)
     return [Batch(items[start : start + size]) for start in range(0, len(items), size)]
+
+
+def batch_size(items: int, cells: int, partition_cells: int) -> int:
+    """How many of so many items make a batch; see `in_batches`."""
+    batches = min(_MOST_BATCHES, max(1, -(-2 * cells // partition_cells)))
+    return -(-items // batches)
