@@ -128,6 +128,7 @@ def _cut(
             "columns": (GENES, EXPRESSIONS, *layout.kinds),
             "shard": index,
             "shards": len(shards),
+            "shard_rows": sum(picked.shard.group_rows),
             "shard_name": picked.shard.name,
             "fingerprint": picked.shard.fingerprint,
             "lookups": lookups,

@@ -113,7 +113,8 @@ def _too_short(partition: Partition, row: int) -> DataError:
 
 def _tables(partition: Partition) -> Iterator[pa.Table]:
     shard = _stream_of_shard(partition)
-    if partition.first_group == 0:
+    # As a whole it is read ahead of what is taken: of a shard that is partly wanted, far too much.
+    if partition.is_whole_shard:
         return shard.iter(batch_size=_BATCH_ROWS)  # type: ignore[no-any-return]
     groups = shard.reshard()
     later = range(partition.first_group, groups.n_shards)

@@ -24,8 +24,6 @@ _TAHOE_SHARDS, _TAHOE_CELLS, _TAHOE_BYTES = 3_388, 95_624_334, 337_600_000_000
 _TAHOE_GENES, _TAHOE_NONZEROS, _TAHOE_GROUP = 62_710, 1_427, 1_000
 # Tahoe's cells have their drug's structure and PubChem id, which simulated ones lack: some 65 characters.
 _TAHOE_TEXT = 65.0
-# Of the rows of a shard's first partition: streaming reads ahead of what is taken from it. Measured.
-_AHEAD = 1.1
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Extent(Reference):
         partitions: that its cells are cut into.
         nonzeros: of its cells.
         genes: of the vocabulary.
-        source_bytes: that are read: of the row groups that hold its cells, and what streaming reads ahead.
+        source_bytes: that are read: of the row groups that hold its cells.
         parquet_metadata: bytes of a cell's metadata in the results, as Parquet.
         csv_metadata: the same as CSV.
         simulated: whether the cells are.
@@ -207,14 +205,8 @@ def _first(settings: RunSettings, shards: Sequence[ShardSize]) -> Iterator[_Take
         if cells <= 0:
             return
         parts = [piece for piece in pieces(shard.groups, settings.partition_cells) if piece.start < cells]
-        rows = sum(_groups_read(shard.groups, cells)) + _read_ahead(shard, min(cells, parts[0].stop))
-        yield _Taken(shard, cells, rows, len(parts))
+        yield _Taken(shard, cells, sum(_groups_read(shard.groups, cells)), len(parts))
         left -= cells
-
-
-def _read_ahead(shard: ShardSize, rows: int) -> int:
-    """Rows that are read beside the first ones of a shard, where a partition ends before the shard does."""
-    return min(round(_AHEAD * rows), shard.cells - rows)
 
 
 def _spread(settings: RunSettings, shards: Sequence[ShardSize]) -> Iterator[_Taken]:

@@ -77,7 +77,7 @@ def _facts(of: Forecast) -> Iterator[str]:
     yield f"A forecast: no cell of {extent.dataset} is read, and nothing is written to the store or the output."
     yield f"cells           {extent.cells:,} of {extent.genes:,} genes, {extent.nonzeros / extent.cells:,.0f} in each"
     yield f"shards          {extent.shards:,}, in {extent.partitions:,} partitions; {of.task_runs:,} task runs"
-    yield f"read            {bytes_of(extent.source_bytes)} from the source, with what streaming reads ahead"
+    yield f"read            {bytes_of(extent.source_bytes)} from the source"
     yield f"store           {bytes_of(of.room)} at most, {bytes_of(of.left)} after the run{_free(of)}"
     yield f"output          {bytes_of(of.results)}"
     yield f"memory          {bytes_of(of.worker_memory)} a worker, {bytes_of(of.memory)} in all as threads"

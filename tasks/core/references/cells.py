@@ -35,6 +35,7 @@ class Partition(Reference):
         dataset: Hugging Face id or folder.
         revision: commit on the Hub; None for a folder.
         shard: index of the shard, of `shards`.
+        shard_rows: rows of the shard.
         shard_name: its path in the dataset, for messages.
         fingerprint: changes when the shard does.
         first_group: first row group that holds rows of the partition.
@@ -50,6 +51,7 @@ class Partition(Reference):
     columns: tuple[str, ...]
     shard: int
     shards: int
+    shard_rows: int
     shard_name: str
     fingerprint: str
     first_group: int
@@ -71,6 +73,11 @@ class Partition(Reference):
         chosen = {} if self.rows is None else {"rows": self.rows.checksum}
         joined = [[lookup.on, *lookup.adds, lookup.table.checksum] for lookup in self.lookups]
         return of_source | chosen | ({"joined": joined} if joined else {})
+
+    @property
+    def is_whole_shard(self) -> bool:
+        """Whether it has all rows of its shard."""
+        return self.start == 0 and self.stop == self.shard_rows
 
     @property
     def origin(self) -> str:
