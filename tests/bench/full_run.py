@@ -4,7 +4,7 @@
 
 Once over all shards with kernels that take no time, for the CPU, the memory, the Prefect server and its database, and
 the store; then over a tenth of them with kernels that take theirs, asleep, for the time that orchestration adds to 16
-workers. Takes ten minutes or so.
+workers. Takes a quarter of an hour or so.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any
 
 from tests.bench.measure import ROOT, tree
 from tests.bench.report import Measured, Row, table
-from tests.bench.stand_ins import SECONDS_A_CELL, SHARD_ROWS, SHARES, write_cells
+from tests.bench.stand_ins import SECONDS_A_CELL, SHARD_ROWS, write_cells
 from tests.prefect_server import PrefectServer
 
 SHARDS, CELLS, WORKERS = 3_388, 95_624_334, 16
@@ -93,12 +93,16 @@ def promises(measured: Measured) -> list[Row]:
     peak = whole["peak_bytes"] / 1e9
     used = whole["runs"]["made"]["cpu_seconds"] + whole["server_cpu_seconds"] / 2
     cpu = 100 * used / whole["compute_core_seconds"]
-    alone = tenth["compute_core_seconds"] / WORKERS
-    wall = 100 * (tenth["runs"]["made"]["wall_seconds"] - alone * sum(SHARES.values())) / alone
+    wall = 100 * (tenth["runs"]["made"]["wall_seconds"] / tenth["plain_seconds"] - 1)
     return [
         Row("flow process, most memory", f"{peak:.2f} GB", "at most 1", peak <= 1),
         Row("CPU of flow and server, beside that of the kernels", f"{cpu:.2f} %", "at most 3", cpu <= 3),
-        Row(f"time added to {WORKERS} workers' (a tenth of the shards)", f"{wall:.2f} %", "at most 3", wall <= 3),
+        Row(
+            f"time of {WORKERS} workers, beside that of the stages without Prefect",
+            f"{wall:.2f} %",
+            "at most 3",
+            wall <= 3,
+        ),
     ]
 
 

@@ -14,22 +14,25 @@ from tasks.core.results import housekeeping
 from tasks.core.results.record import RECORD
 from tasks.core.storage.runs import RUNS
 from tasks.core.storage.store import output_of, store_of
+from tests.bench import core_steps
 from tests.bench.measure import resident
 from tests.bench.stand_ins import StandIns
 
 
 def main() -> None:
-    """Run the flow twice, look after its store, and print what that took as JSON."""
+    """Run the flow twice, its stages without it where they take time, look after its store; print what it took."""
     settings = Settings.model_validate(json.loads(sys.argv[1]))
-    peak = _Peak()
-    with StandIns(settings, float(sys.argv[2])).in_place():
+    peak, pace = _Peak(), float(sys.argv[2])
+    with StandIns(settings, pace).in_place():
         runs = {name: _run(settings) for name in ("made", "found")}
+        plain = _time(lambda: core_steps.run(_elsewhere(settings))) if pace else None
     output, store = output_of(settings), store_of(settings)
     marks = list(store.files.walk(RUNS))
     print(
         json.dumps(
             {
                 "runs": runs,
+                "plain_seconds": plain,
                 "peak_bytes": peak.end(),
                 "partitions": json.loads(output.files.read(RECORD) or b"")["read"]["partitions"],
                 "record_bytes": output.files.size(RECORD),
@@ -51,6 +54,10 @@ def _run(settings: Settings) -> dict[str, Any]:
         "peaks": {cost.stage: cost.peak_memory_bytes for cost in record.stages},
         "counts": {cost.stage: [cost.made, cost.cached] for cost in record.stages},
     }
+
+
+def _elsewhere(settings: Settings) -> Settings:
+    return settings.model_copy(update={"store": f"{settings.store}-plain", "output": f"{settings.output}-plain"})
 
 
 def _look_after(settings: Settings, run: str) -> dict[str, float]:

@@ -37,6 +37,7 @@ SVD_PASSES, KMEANS_PASSES = 9, 20
 # Core-seconds a cell, as the slope of 9.2 core-hours for 100 million cells and the shares of the stages have it.
 SECONDS_A_CELL = 9.2 * 3600 / 1e8
 SHARES = {"streaming": 0.16, "matrix": 0.08, "normalization": 0.16, "svd": 0.39, "embedding": 0.06, "clustering": 0.05}
+_STEPS, _PLAIN = "tasks.core.dataset.partition_steps", "tests.bench.core_steps"
 _TEXTS = (
     "drug",
     "sample",
@@ -90,9 +91,9 @@ class StandIns:
         with ExitStack() as patches:
             for where, stand_in in (
                 ("tasks.streaming.land_cells", self.land_cells),
-                ("tasks.core.dataset.partition_steps.build_counts", self.build_counts),
-                ("tasks.core.dataset.partition_steps.normalize", self.normalize),
-                ("tasks.core.dataset.partition_steps.embed", self.embed),
+                (f"{_PLAIN}.land_cells", self.land_cells),
+                *((f"{_STEPS}.{step.__name__}", step) for step in (self.build_counts, self.normalize, self.embed)),
+                *((f"{_PLAIN}.{step.__name__}", step) for step in (self.build_counts, self.normalize, self.embed)),
                 ("tasks.core.model.fit_svd._ESTIMATORS", {"svd": self.estimator}),
                 ("tasks.core.model.fit_kmeans.fit_kmeans", self.fit_kmeans),
                 ("tasks.core.results.results.export", self.export),
