@@ -144,7 +144,14 @@ def everything(place: str) -> Iterator[tuple[str, bytes]]:
 
 
 def test_nothing_on_the_store_is_a_pickle_or_a_secret(job: Job, clean: dict[str, bytes], place: str) -> None:
-    known: dict[str, Any] = {".arrow": b"ARROW1", ".json": b"{", ".parquet": b"PAR1", ".csv": b"", ".png": b"\x89PNG"}
+    known: dict[str, Any] = {
+        ".html": b"<!DOCTYPE html>",
+        ".arrow": b"ARROW1",
+        ".json": b"{",
+        ".parquet": b"PAR1",
+        ".csv": b"",
+        ".png": b"\x89PNG",
+    }
     for path, data in everything(place):
         suffix = Path(path).suffix
         assert suffix in known, path
