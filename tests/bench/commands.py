@@ -38,13 +38,13 @@ class Commands:
         words = ["-m", "tests.bench.plain_script", str(self.dataset), *sizes, str(output)]
         return self._run(words) | {"ratios": _ratios(output)}
 
-    def flow(self, server: str | None = None) -> Figures:
+    def flow(self, server: str | None = None, **settings: object) -> Figures:
         """The flow, with an empty store; with a temporary server of its own unless one is named."""
         self._empty_store()
         output = self.scratch / "flow"
         flags = {"pca_dim": COMPONENTS, "clusters": CLUSTERS, "dataset": self.dataset, "samples": self.cells}
         places = {"store": self.scratch / "store", "output": output}
-        words = [word for name, value in (flags | places).items() for word in (f"--{name}", str(value))]
+        words = [word for name, value in (flags | places | settings).items() for word in (f"--{name}", str(value))]
         figures = self._run(["flows/run.py", *words], {} if server is None else {"PREFECT_API_URL": server})
         record = json.loads((output / "run.json").read_text())
         return figures | {

@@ -18,6 +18,9 @@ class Cost:
     wall_seconds: float
     cpu_seconds: float
     peak_bytes: int
+    """Of all processes together."""
+    peak_child_bytes: int
+    """Of the largest one that the command started."""
 
 
 def run(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Cost:
@@ -28,33 +31,35 @@ def run(command: Sequence[str], environment: Mapping[str, str], folder: Path) ->
         (folder / "log").open("w") as log,
         subprocess.Popen(command, cwd=ROOT, env=dict(environment), stdout=log, stderr=subprocess.STDOUT) as process,
     ):
-        peak = _watch(process)
+        peaks = _watch(process)
     wall = time.perf_counter() - began
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, (folder / "log").read_text())
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Cost(wall, cpu, peak)
+    return Cost(wall, cpu, *peaks)
 
 
-def _watch(process: subprocess.Popen[bytes]) -> int:
-    peak, ended = 0, threading.Event()
+def _watch(process: subprocess.Popen[bytes]) -> tuple[int, int]:
+    peak, of_one, ended = 0, 0, threading.Event()
 
     def sample() -> None:
-        nonlocal peak
+        nonlocal peak, of_one
         while not ended.wait(0.1):
-            peak = max(peak, _resident(process.pid))
+            sizes = _resident(process.pid)
+            peak = max(peak, sum(sizes.values()))
+            of_one = max(of_one, *(size for number, size in sizes.items() if number != process.pid), 0)
 
     thread = threading.Thread(target=sample)
     thread.start()
     process.wait()
     ended.set()
     thread.join()
-    return peak
+    return peak, of_one
 
 
-def _resident(root: int) -> int:
-    """Memory of a process and all below it; pages they share are counted once for each (an upper bound)."""
+def _resident(root: int) -> dict[int, int]:
+    """Memory of a process and of each below it; pages they share are counted for each (an upper bound)."""
     parents: dict[int, int] = {}
     sizes: dict[int, int] = {}
     for folder in Path("/proc").iterdir():
@@ -65,7 +70,7 @@ def _resident(root: int) -> int:
                 parents[int(folder.name)] = int(fields[1])
             except OSError:
                 continue
-    return sum(size for process, size in sizes.items() if _is_below(process, root, parents))
+    return {process: size for process, size in sizes.items() if _is_below(process, root, parents)}
 
 
 def _is_below(process: int, root: int, parents: Mapping[int, int]) -> bool:

@@ -28,20 +28,20 @@ def render(measured: Measured) -> str:
             f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}; simulated cells, "
             f"{measured['components']} components, {measured['clusters']} clusters; medians of {measured['rounds']}",
             "",
-            *_table(["what", "measured", "promised", ""], [_cells_of(row) for row in promises(measured)]),
+            *table(["what", "measured", "promised", ""], [cells_of(row) for row in promises(measured)]),
             "",
-            *_table(
+            *table(
                 ["SVD alone, 20,000 cells", "wall s", "CPU s", "peak MB", "worst error of s"],
                 _svd_rows(measured),
             ),
             "",
-            *_table(["blocks on disk", "bytes / nonzero", "M nonzeros/s read"], _encoding_rows(measured)),
+            *table(["blocks on disk", "bytes / nonzero", "M nonzeros/s read"], _encoding_rows(measured)),
             "",
-            *_table(
+            *table(
                 ["command", "cells", "wall s", "CPU s", "peak MB", "worst error of a ratio"], _command_rows(measured)
             ),
             "",
-            *_table(["cells", "cells/s", *_stage_names(measured)], _curve_rows(measured)),
+            *table(["cells", "cells/s", *_stage_names(measured)], _curve_rows(measured)),
         ]
     )
 
@@ -64,7 +64,8 @@ def _at_least(what: str, ratio: float, promised: float) -> Row:
     return Row(what, f"{ratio:.2f} times", f"at least {promised:g}", ratio >= promised)
 
 
-def _at_most(what: str, value: float, unit: str, promised: float) -> Row:
+def at_most(what: str, value: float, unit: str, promised: float) -> Row:
+    """Compare what was measured with the most that is promised."""
     return Row(what, f"{value:.2f} {unit}", f"at most {promised:g}", value <= promised)
 
 
@@ -113,11 +114,11 @@ def _large_promises(measured: Measured) -> list[Row]:
     disk = large[0]["bytes_on_disk"]
     per_nonzero = (disk["matrix"] + disk["normalization"]) / large[0]["nonzeros"]
     return [
-        _at_most("peak memory of the process tree, 200,000 cells", peak[200_000] / 1e9, "GB", 1.5),
-        _at_most("the same, beside that at 20,000", peak[200_000] / peak[20_000], "times", 1.15),
-        _at_most("cost slope, 20,000 to 200,000 cells", added / 180_000 * 1e8 / 3600, "core-hours / 100 M cells", 12),
-        _at_most("cost of Prefect, 200,000 cells", (stages / core - 1) * 100, "%", 5),
-        _at_most("counts and normalized blocks", per_nonzero, "bytes / nonzero", 7),
+        at_most("peak memory of the process tree, 200,000 cells", peak[200_000] / 1e9, "GB", 1.5),
+        at_most("the same, beside that at 20,000", peak[200_000] / peak[20_000], "times", 1.15),
+        at_most("cost slope, 20,000 to 200,000 cells", added / 180_000 * 1e8 / 3600, "core-hours / 100 M cells", 12),
+        at_most("cost of Prefect, 200,000 cells", (stages / core - 1) * 100, "%", 5),
+        at_most("counts and normalized blocks", per_nonzero, "bytes / nonzero", 7),
     ]
 
 
@@ -177,11 +178,13 @@ def _curve_rows(measured: Measured) -> list[list[str]]:
     return rows
 
 
-def _cells_of(row: Row) -> list[str]:
+def cells_of(row: Row) -> list[str]:
+    """Give the cells of its line."""
     return [row.what, row.measured, row.promised, "kept" if row.kept else "NOT KEPT"]
 
 
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    table = [head, *rows]
-    widths = [max(len(line[at]) for line in table) for at in range(len(head))]
-    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table]
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a table under its head."""
+    lines = [head, *rows]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
+    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
