@@ -8,7 +8,7 @@ HOST := 127.0.0.1
 PORT := 4200
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run serve stop test bench faults clean
+.PHONY: run serve stop test bench bench-scale faults clean
 
 run: $(INSTALLED)  ## simulate 5,000 cells and run the pipeline on them
 	$(BIN)/python flows/run.py --dataset synthetic --samples 5000
@@ -29,6 +29,9 @@ test: $(INSTALLED)  ## every check
 bench: $(INSTALLED)  ## this project against scikit-learn, scanpy and a plain script, on the same simulated cells
 	$(BIN)/python -m tests.bench --output bench.json
 	$(BIN)/python -m tests.bench.atlas --output bench-atlas.json
+
+bench-scale: $(INSTALLED)  ## past one machine: what other engines than threads cost
+	$(BIN)/python -m tests.bench.scale --output bench-scale.json
 
 faults: $(INSTALLED)  ## each fault many times, at seeded random moments and places
 	$(BIN)/pytest tests/faults --faults 50

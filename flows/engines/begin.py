@@ -4,6 +4,7 @@ import os
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import import_module
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 
@@ -37,11 +38,12 @@ class Beginning:
     def __call__(self) -> None:
         """Begin: one heap, one BLAS thread, and the credentials that the run has."""
         use_one_heap()
+        # Of the libraries that are loaded.
+        import_module("tasks.core.model.fit_svd")
         one_blas_thread()
         if self.block is not None:
-            _lent.close()
-            _lent.enter_context(temporary_settings({PREFECT_API_URL: self.server}))
-            _lent.enter_context(lent(self.block))
+            with temporary_settings({PREFECT_API_URL: self.server}):
+                _lent.enter_context(lent(self.block))
 
 
 def end_without_parent() -> None:

@@ -24,6 +24,7 @@ from tasks.core.base.progress import Progress, heard_by, report
 from tasks.core.numerics.kept_blocks import forget_blocks
 from tasks.core.numerics.workers import Workers
 
+_HERE = "127.0.0.1"
 _CONNECT_SECONDS = 10.0
 _FIRST_WORKER_SECONDS = 60.0
 _COUNTED_SECONDS = 1.0
@@ -118,11 +119,11 @@ def _work(topic: str, packed: bytes, places: list[int], *shared: Shared) -> Any:
 
 
 def _tell(topic: str, progress: Progress) -> None:
-    distributed.get_worker().log_event(topic, asdict(progress))
+    distributed.get_worker().log_event(topic, {"progress": asdict(progress)})
 
 
 def _pass_on(context: Context, told: dict[str, Any]) -> None:
-    context.copy().run(report, Progress(**told))
+    context.copy().run(report, Progress(**told["progress"]))
 
 
 class _Begins(distributed.WorkerPlugin):
@@ -177,7 +178,9 @@ def _local(number: int) -> AbstractContextManager[distributed.LocalCluster]:
     return distributed.LocalCluster(
         n_workers=number,
         threads_per_worker=1,
-        dashboard_address=None,
+        host=_HERE,
+        # Without one it would take a port that many others take.
+        dashboard_address=f"{_HERE}:0",
         silence_logs=logging.CRITICAL,
         security=True,
     )

@@ -1,15 +1,20 @@
 """Processes of this machine that work for a run."""
 
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
+
+from tqdm import tqdm
 
 from flows.engines.begin import Beginning, end_without_parent
 from flows.engines.sent import Answer, Shared, call
@@ -24,7 +29,7 @@ _BROKEN = (
 
 
 class Processes(Workers):
-    """Worker processes; what they share lies in files of a folder."""
+    """Worker processes; what they share, and what they make, lies in files of a folder."""
 
     def __init__(self, pool: ProcessPoolExecutor, number: int, folder: Path) -> None:
         self._pool, self._number, self._folder = pool, number, folder
@@ -46,9 +51,35 @@ class Processes(Workers):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call a function in one of the processes."""
         try:
-            return Answer(self._pool.submit(call, fn, *args, **kwargs), _explain)
+            return Answer(_Fetched(self._pool.submit(_leave_result, self._folder, fn, *args, **kwargs)), _explain)
         except BrokenProcessPool:
             raise EngineError(_BROKEN) from None
+
+
+@dataclass(frozen=True)
+class _Fetched:
+    """A result that lies in a file until it is asked for.
+
+    One that is on its way through the pool's pipe when its process is killed would keep the pool waiting for the rest,
+    and others from the pipe.
+    """
+
+    of: Future[Path]
+
+    def result(self, timeout: float | None = None) -> Any:
+        path = self.of.result(timeout)
+        result = pickle.loads(path.read_bytes())  # noqa: S301  (the run's own process left it)
+        path.unlink()
+        return result
+
+    def cancel(self) -> bool:
+        return self.of.cancel()
+
+
+def _leave_result(folder: Path, function: Callable[..., Any], *arguments: Any, **named: Any) -> Path:
+    path = folder / uuid4().hex
+    path.write_bytes(pickle.dumps(call(function, *arguments, **named), protocol=5))
+    return path
 
 
 def _explain(error: BaseException) -> EngineError | None:
@@ -74,10 +105,16 @@ def processes(number: int, beginning: Beginning) -> Iterator[Processes]:
             listener.join()
 
 
+# What holds for as long as the process lives.
+_always = ExitStack()
+
+
 def _begin(beginning: Beginning, told: Any) -> None:
     end_without_parent()
     beginning()
-    heard_by(told.put).__enter__()  # for as long as the process lives
+    # By itself it takes a lock of the machine's, which would be found lost once this process is killed, and told.
+    tqdm.set_lock(threading.RLock())
+    _always.enter_context(heard_by(told.put))
 
 
 def _pass_on(told: Any) -> None:

@@ -47,7 +47,7 @@ def main() -> None:
         measured = measure(Path(scratch), chosen.cells, chosen.dataset, chosen.rounds)
     if chosen.output:
         chosen.output.write_text(json.dumps(measured, indent=1))
-    for row in rows(measured):
+    for row in promises(measured):
         print(f"{row.what}: {row.measured} ({row.promised}) {'kept' if row.kept else 'NOT KEPT'}")
 
 
@@ -59,7 +59,7 @@ def measure(scratch: Path, cells: int, dataset: Path | None = None, rounds: int 
     return {"cells": cells, "load": os.getloadavg()[0], "rounds": taken, "source_bytes": read}
 
 
-def rows(measured: Figures) -> list[Row]:
+def promises(measured: Figures) -> list[Row]:
     """What the plan promises, and whether it was so."""
     cells, taken = measured["cells"], measured["rounds"]
     read = [{"planned": one["source"]["planned"], "real": measured["source_bytes"]} for one in taken]

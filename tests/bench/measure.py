@@ -18,6 +18,9 @@ class Cost:
     wall_seconds: float
     cpu_seconds: float
     peak_bytes: int
+    """Of all processes together."""
+    peak_child_bytes: int
+    """Of the largest one that the command started."""
 
 
 def run(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Cost:
@@ -28,54 +31,66 @@ def run(command: Sequence[str], environment: Mapping[str, str], folder: Path) ->
         (folder / "log").open("w") as log,
         subprocess.Popen(command, cwd=ROOT, env=dict(environment), stdout=log, stderr=subprocess.STDOUT) as process,
     ):
-        peak = _watch(process)
+        peaks = _watch(process)
     wall = time.perf_counter() - began
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, (folder / "log").read_text())
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Cost(wall, cpu, peak)
+    return Cost(wall, cpu, *peaks)
 
 
-def _watch(process: subprocess.Popen[bytes]) -> int:
-    peak, ended = 0, threading.Event()
+def _watch(process: subprocess.Popen[bytes]) -> tuple[int, int]:
+    peak, of_one, ended = 0, 0, threading.Event()
 
     def sample() -> None:
-        nonlocal peak
+        nonlocal peak, of_one
         while not ended.wait(0.1):
-            peak = max(peak, tree(process.pid).resident)
+            now = tree(process.pid)
+            peak = max(peak, now.resident)
+            of_one = max(of_one, *(size for number, size in now.sizes.items() if number != process.pid), 0)
 
     thread = threading.Thread(target=sample)
     thread.start()
     process.wait()
     ended.set()
     thread.join()
-    return peak
+    return peak, of_one
 
 
 @dataclass(frozen=True)
 class Tree:
-    """What a process and all below it hold and have used; pages they share are counted once for each."""
+    """What a process and all below it hold and have used; pages they share are counted once for each.
 
-    resident: int
+    Attributes:
+        sizes: memory of each, by its number.
+    """
+
+    sizes: Mapping[int, int]
     cpu_seconds: float
+
+    @property
+    def resident(self) -> int:
+        """Memory of all."""
+        return sum(self.sizes.values())
 
 
 def tree(root: int) -> Tree:
     """Look at a process and all below it; those that are gone are not in it."""
     parents: dict[int, int] = {}
-    found: dict[int, Tree] = {}
+    found: dict[int, tuple[int, float]] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
                 fields = (folder / "stat").read_text().rpartition(")")[2].split()
                 ticks = int(fields[11]) + int(fields[12])
-                found[int(folder.name)] = Tree(resident(folder.name), ticks / _TICKS)
+                found[int(folder.name)] = (resident(folder.name), ticks / _TICKS)
                 parents[int(folder.name)] = int(fields[1])
             except OSError:
                 continue
-    below = [of for process, of in found.items() if _is_below(process, root, parents)]
-    return Tree(sum(of.resident for of in below), sum(of.cpu_seconds for of in below))
+    below = {process: of for process, of in found.items() if _is_below(process, root, parents)}
+    sizes = {process: size for process, (size, _) in below.items()}
+    return Tree(sizes, sum(seconds for _, seconds in below.values()))
 
 
 def resident(process: str) -> int:

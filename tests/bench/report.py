@@ -54,7 +54,7 @@ def promises(measured: Measured) -> list[Row]:
 
 def table_of_rows(rows: Sequence[Row]) -> list[str]:
     """Rows as lines of text."""
-    return table(["what", "measured", "promised", ""], [_cells_of(row) for row in rows])
+    return table(["what", "measured", "promised", ""], [cells_of(row) for row in rows])
 
 
 def describe_machine() -> str:
@@ -202,7 +202,8 @@ def _curve_rows(measured: Measured) -> list[list[str]]:
     return rows
 
 
-def _cells_of(row: Row) -> list[str]:
+def cells_of(row: Row) -> list[str]:
+    """Give the cells of its line."""
     return [row.what, row.measured, row.promised, "kept" if row.kept else "NOT KEPT"]
 
 

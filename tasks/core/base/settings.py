@@ -56,45 +56,24 @@ class CellSettings(BaseModel):
     """Hugging Face id, a local folder of the same layout, or 'synthetic' for simulated cells."""
     samples: Annotated[int, Field(gt=0)] | Literal["all"] = Field(20_000)
     """Cells to stream; 'all' for every cell."""
-    sampling: Sampling | None = Field(None)
-    """The first cells, or some spread evenly over shards and so over plates. Plain: first, atlas: spread."""
-    where: str | None = Field(None, min_length=1, max_length=1000)
-    """Which cells by their metadata: plate in ('plate1', 'plate2') and drug == 'DMSO_TF'."""
-    per: str | None = Field(None, min_length=1)
-    """Metadata column of groups of which at most so many cells are taken as --at_most says."""
-    at_most: int | None = Field(None, ge=1)
-    """Cells of each group of --per at most."""
-    join: bool = Field(False)
-    """Join the dataset's own tables of samples, drugs and cell lines to the cells' metadata: dose, targets, organ."""
-
-    @property
-    def spreads(self) -> bool:
-        """Whether the cells are to come from all over the dataset."""
-        return self.sampling == "spread"
 
     @property
     def recipe_in_full(self) -> Recipe:
         """What is done to the cells, and how."""
         return PLAIN
 
-    @model_validator(mode="after")
-    def _groups_have_a_bound(self) -> Self:
-        if (self.per is None) != (self.at_most is None):
-            raise ValueError("--per and --at_most go together: a column, and how many cells of each of its values")
-        return self
-
 
 class FitSettings(CellSettings):
     """What to fit to the cells."""
 
-    recipe: Literal["plain", "atlas"] = Field("plain")
-    """Defaults of the settings that name plain and atlas: all genes as they are, or what serves real cells best."""
     pca_dim: int = Field(50, ge=1, le=1000)
     """Components of the truncated SVD, or of the PCA."""
     clusters: (
         Annotated[int, Field(ge=1, le=65_535)] | Annotated[str, Field(pattern=r"^[1-9]\d{0,4}(,[1-9]\d{0,4})+$")]
     ) = Field(10)
     """K-means clusters; several numbers (10,20,50) are scored against each other, and the first names the clusters."""
+    recipe: Literal["plain", "atlas"] = Field("plain")
+    """Defaults of the settings that name plain and atlas: all genes as they are, or what serves real cells best."""
     min_genes: int | None = Field(None, ge=0)
     """Cells with fewer genes are left out. Plain: 0, atlas: 200."""
     min_counts: int | None = Field(None, ge=0)
@@ -141,13 +120,8 @@ class FitSettings(CellSettings):
     @property
     def recipe_in_full(self) -> Recipe:
         """The recipe, with the settings that were given in its place."""
-        given = {name: getattr(self, name) for name in Recipe.model_fields if getattr(self, name) is not None}
+        given = {name: value for name in Recipe.model_fields if (value := getattr(self, name, None)) is not None}
         return RECIPES[self.recipe].model_copy(update=given)
-
-    @property
-    def spreads(self) -> bool:
-        """Whether the cells are to come from all over the dataset."""
-        return self.recipe_in_full.sampling == "spread"
 
     @property
     def cluster_numbers(self) -> tuple[int, ...]:
@@ -181,6 +155,16 @@ class ModelSettings(CellSettings):
 class RunSettings(CellSettings):
     """How to read cells, and where to leave what is computed, whatever it is."""
 
+    sampling: Sampling | None = Field(None)
+    """The first cells, or some spread evenly over shards and so over plates. Plain: first, atlas: spread."""
+    where: str | None = Field(None, min_length=1, max_length=1000)
+    """Which cells by their metadata: plate in ('plate1', 'plate2') and drug == 'DMSO_TF'."""
+    per: str | None = Field(None, min_length=1)
+    """Metadata column of groups of which at most so many cells are taken as --at_most says."""
+    at_most: int | None = Field(None, ge=1)
+    """Cells of each group of --per at most."""
+    join: bool = Field(False)
+    """Join the dataset's own tables of samples, drugs and cell lines to the cells' metadata: dose, targets, organ."""
     revision: str | None = Field(None, min_length=1)
     """Revision on the Hub: a branch, tag or commit; resolved to a commit and recorded."""
     store: Url = Field(".store")
@@ -216,6 +200,11 @@ class RunSettings(CellSettings):
     the Dask engine has a cluster of its own on this machine."""
 
     @property
+    def spreads(self) -> bool:
+        """Whether the cells are to come from all over the dataset."""
+        return (self.sampling or self.recipe_in_full.sampling) == "spread"
+
+    @property
     def threads(self) -> int:
         """Workers asked for, or as many as there are cores where the run is."""
         return self.workers or available_cores()
@@ -224,6 +213,12 @@ class RunSettings(CellSettings):
     def patience(self) -> float:
         """Seconds that all retries take together."""
         return 2.0 ** (self.retries + 1) - 2.0
+
+    @model_validator(mode="after")
+    def _groups_have_a_bound(self) -> Self:
+        if (self.per is None) != (self.at_most is None):
+            raise ValueError("--per and --at_most go together: a column, and how many cells of each of its values")
+        return self
 
     @model_validator(mode="after")
     def _engine_fits(self) -> Self:

@@ -1,0 +1,60 @@
+"""What holds in a run's process holds in those that work for it."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from prefect.blocks.system import Secret
+from threadpoolctl import threadpool_info
+
+from flows.engines.engine import engine_of
+from tasks.core.base.deadline import check_deadline, deadline, in_time, time_left
+from tasks.core.base.errors import DataError, StageTimeoutError
+from tasks.core.base.progress import Progress, heard_by, report
+from tasks.core.base.settings import Settings
+from tasks.core.storage.store import Store
+
+KEY = "AWS_ACCESS_KEY_ID"
+SHARED = "of all calls"
+
+
+def look(shared: str, store: Store) -> tuple[str, str, str | None, int, int]:
+    """Tell what a worker finds where it is."""
+    report(Progress("test", "look", 1, 2))
+    threads = max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+    return shared, store.url, os.environ.get(KEY), threads, os.getpid()
+
+
+def wait(seconds: float) -> None:
+    time.sleep(seconds)
+    check_deadline()
+
+
+def refuse() -> None:
+    raise DataError("row 3 of it is bad")
+
+
+@pytest.mark.parametrize("engine", ["processes", "dask"])
+def test_workers_know_what_the_run_knows_and_tell_it_what_they_know(
+    engine: str, tmp_path: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(KEY, raising=False)
+    Secret(value={KEY: "a key", "AWS_SECRET_ACCESS_KEY": "a secret"}).save("workers", overwrite=True)
+    settings = Settings.model_validate({"engine": engine, "workers": 1, "credentials": "secret/workers"})
+    said: list[Progress] = []
+    with heard_by(said.append), engine_of(settings) as made:
+        assert made.workers is not None
+        with made.workers.share(SHARED) as shared:
+            found = made.workers.submit(look, shared, Store.at(str(tmp_path))).result()
+        assert found[:4] == (SHARED, str(tmp_path), "a key", 1)
+        assert found[4] != os.getpid()
+        with deadline("slow", 0.1), pytest.raises(StageTimeoutError, match=r"stage slow .* 0\.1 s"):
+            made.workers.submit(in_time, time_left(), wait, 0.2).result()
+        with pytest.raises(DataError, match=r"^row 3 of it is bad$"):
+            made.workers.submit(refuse).result()
+        until = time.monotonic() + 10
+        while not said and time.monotonic() < until:
+            time.sleep(0.01)
+    assert said == [Progress("test", "look", 1, 2)]
+    assert KEY not in os.environ
