@@ -11,7 +11,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from tests.bench import engines
+from tests.bench import engines, forecast, full_run
 from tests.bench.report import Measured, Row, table_of_rows
 
 
