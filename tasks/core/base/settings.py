@@ -196,8 +196,7 @@ class RunSettings(CellSettings):
     engine: Literal["threads", "processes", "dask"] = Field("threads")
     """Who works: threads of the run's process, processes beside it, or a Dask cluster; the results are the same."""
     dask_address: str | None = Field(None, pattern=r"^(tcp|tls)://[^/@\s]+$")
-    """Scheduler of a Dask cluster that is running, as tcp://host:8786, whose workers are then all that work; without,
-    the Dask engine has a cluster of its own on this machine."""
+    """Scheduler of a Dask cluster that is to work, as tcp://host:8786; by default the engine starts one on this machine."""
 
     @property
     def spreads(self) -> bool:
