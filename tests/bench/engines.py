@@ -35,11 +35,8 @@ def promises(measured: Measured) -> list[Row]:
     at = f"{measured['cells']:,} cells, {measured['workers']} workers"
     digests = {str(figures["sha256"]) for engine in ENGINES for figures in measured[engine]}
     threads = median(measured["threads"], "wall_seconds")
-    rows = [
-        Row(
-            f"tables of all engines, {at}", "the same" if len(digests) == 1 else "differ", "the same", len(digests) == 1
-        )
-    ]
+    same = len(digests) == 1
+    rows = [Row(f"tables of all engines, {at}", "the same" if same else "differ", "the same", same)]
     for engine in ENGINES[1:]:
         more = (median(measured[engine], "wall_seconds") / threads - 1) * 100
         rows.append(at_most(f"{engine}: time, more than on threads ({threads:.0f} s)", more, "%", 15))
