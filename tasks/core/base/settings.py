@@ -196,7 +196,7 @@ class RunSettings(CellSettings):
     engine: Literal["threads", "processes", "dask"] = Field("threads")
     """Who works: threads of the run's process, processes beside it, or a Dask cluster; the results are the same."""
     dask_address: str | None = Field(None, pattern=r"^(tcp|tls)://[^/@\s]+$")
-    """Scheduler of a Dask cluster that is to work, as tcp://host:8786; by default the engine starts one on this machine."""
+    """Scheduler of a Dask cluster that is to work, as tcp://host:8786; by default one is started on this machine."""
 
     @property
     def spreads(self) -> bool:
