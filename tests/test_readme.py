@@ -81,6 +81,6 @@ def test_the_flags_in_the_table_are_those_of_the_command() -> None:
     from tasks.core.base.settings import Settings  # noqa: PLC0415
 
     rows = re.findall(r"^\| `--(\w+)` \| `?([^|`]*)`? \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert len(rows) == 8
+    assert len(rows) == 9
     for name, default in rows:
         assert default.strip() in (str(Settings.model_fields[name].default), "none")
