@@ -49,9 +49,9 @@ def cluster(tmp_path: Path) -> Iterator[DaskCluster]:
 
 def tables(ran: Ran) -> dict[str, bytes]:
     assert ran.code == 0, ran.err
-    found = [path for path in ran.output.iterdir() if path.suffix in (".csv", ".parquet")]
+    found = [path for path in ran.output.rglob("*") if path.suffix in (".csv", ".parquet")]
     assert len(found) >= 7
-    return {path.name: path.read_bytes() for path in found}
+    return {str(path.relative_to(ran.output)): path.read_bytes() for path in found}
 
 
 def test_engines_of_their_own_give_the_same_bytes(run: Run, cells: Path, tmp_path: Path) -> None:
