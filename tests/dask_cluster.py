@@ -14,6 +14,8 @@ from typing import Self
 
 ROOT = Path(__file__).resolve().parents[1]
 _START_SECONDS = 60.0
+# A worker near its limit would wait for memory, for ever where it is what its libraries take.
+_NO_PAUSE = {"DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE": "False"}
 
 
 @dataclass
@@ -52,16 +54,12 @@ class DaskCluster:
 
     def kill_worker(self) -> None:
         """End the worker that was started last, as a crash would."""
-        worker = self.workers.pop()
-        worker.kill()
-        worker.wait()
+        _kill(self.workers.pop())
 
     def stop(self) -> None:
         """End all."""
         for process in (*self.workers, self.scheduler):
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            _kill(process)
 
     @property
     def _file(self) -> Path:
@@ -73,11 +71,18 @@ class DaskCluster:
             return subprocess.Popen(
                 [sys.executable, "-m", "dask", *words],
                 cwd=ROOT,
-                env=os.environ | {"PYTHONPATH": str(ROOT)},
+                env=os.environ | {"PYTHONPATH": str(ROOT)} | _NO_PAUSE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    # With what it started: a nanny's worker.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 @contextmanager

@@ -28,6 +28,7 @@ _HERE = "127.0.0.1"
 _CONNECT_SECONDS = 10.0
 _FIRST_WORKER_SECONDS = 60.0
 _COUNTED_SECONDS = 1.0
+_BEGINNINGS = 3
 _GOES_ON = "what is finished is kept: the same command goes on from there"
 
 
@@ -153,24 +154,36 @@ def cluster(address: str | None, number: int, beginning: Beginning) -> Iterator[
     with _local(number) if address is None else nullcontext(address) as where:
         place = address or "this machine"
         with _connected(where, place) as client:
-            try:
-                client.wait_for_workers(1, timeout=_FIRST_WORKER_SECONDS)
-                client.register_plugin(begins)
-            except TimeoutError:
-                raise EngineError(
-                    f"no worker has joined the Dask scheduler at {place} in {_FIRST_WORKER_SECONDS:g} s: start some "
-                    f"with 'dask worker {place} --nthreads 1'"
-                ) from None
-            except ModuleNotFoundError as error:
-                raise EngineError(
-                    f"a worker of the Dask scheduler at {place} lacks what a run needs ({first_line(error)}): install "
-                    "this project with its extra [dask] where the workers run"
-                ) from None
+            _have_begin(client, begins, place)
             try:
                 yield Cluster(client, place)
             finally:
                 with suppress(*_GONE, OSError):
                     client.unregister_worker_plugin(begins.name)
+
+
+def _have_begin(client: distributed.Client, begins: _Begins, place: str) -> None:
+    # One worker that dies just then is no matter of the run's: its successor begins by itself.
+    for tried in range(_BEGINNINGS):
+        try:
+            client.wait_for_workers(1, timeout=_FIRST_WORKER_SECONDS if tried == 0 else _CONNECT_SECONDS)
+            client.register_plugin(begins)
+        except ModuleNotFoundError as error:
+            raise EngineError(
+                f"a worker of the Dask scheduler at {place} lacks what a run needs ({first_line(error)}): install "
+                "this project with its extra [dask] where the workers run"
+            ) from None
+        except TimeoutError:
+            if tried == 0:
+                raise EngineError(
+                    f"no worker has joined the Dask scheduler at {place} in {_FIRST_WORKER_SECONDS:g} s: start some "
+                    f"with 'dask worker {place} --nthreads 1'"
+                ) from None
+        except (*_GONE, OSError):
+            time.sleep(_COUNTED_SECONDS)
+        else:
+            return
+    raise EngineError(f"Dask workers died as they began, most often for want of memory: give each more; {_GOES_ON}")
 
 
 def _local(number: int) -> AbstractContextManager[distributed.LocalCluster]:
