@@ -45,7 +45,7 @@ def test_a_recipe_is_a_set_of_settings_and_each_may_be_set_alone(run: Run, real_
     atlas = run(recipe="atlas", layout="none", leiden=0, markers=0, correction="none", **common)
     by_hand = run(
         **common,
-        **{"sampling": "spread", "min_genes": 200, "min_counts": 500, "max_mito": 30, "min_cells": 3, "batch": "plate"},
+        **{"sampling": "spread", "min_genes": 200, "min_counts": 500, "max_mito": 30, "min_cells": 5, "batch": "plate"},
         **{"genes": "seurat", "method": "pca", "scale_max": 10, "compare": "cell_line_id,plate,drug"},
         output=tmp_path / "by_hand",
     )

@@ -81,7 +81,7 @@ class FitSettings(CellSettings):
     max_mito: float | None = Field(None, ge=0, le=100)
     """Cells with a larger share of mitochondrial counts, in percent, are left out. Plain: 100, atlas: 30."""
     min_cells: int | None = Field(None, ge=0)
-    """Genes that fewer cells express are left out of the components. Plain: 0, atlas: 3."""
+    """Genes that fewer cells express are left out of the components. Plain: 0, atlas: 5."""
     genes: GeneChoice | None = Field(None)
     """All genes, or the most variable ones, by batch, as this flavour of scanpy has it. Plain: all, atlas: seurat."""
     n_top_genes: int = Field(2_000, ge=1)

@@ -54,7 +54,7 @@ def choose_genes(store: Store, of: Partitions, settings: Settings) -> Outcome[Ch
     def make() -> ChosenGenes:
         folds = _Folds(store, of, read_batches(store, of.cells, recipe), settings.threads)
         seen = folds.per_million()
-        left = np.flatnonzero(seen.whole.expressing >= max(recipe.min_cells, 1))
+        left = np.flatnonzero(seen.whole.expressing >= recipe.min_cells)
         if not len(left):
             raise SettingsError(f"--min_cells {recipe.min_cells:,}: no gene is expressed by so many cells")
         found = _CHOICES[recipe.genes](folds, seen, left, settings.n_top_genes)
