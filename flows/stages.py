@@ -25,7 +25,7 @@ from tasks.core.storage.store import store_of
 from tasks.stage import CACHED, done_by, with_retries
 
 R = TypeVar("R")
-# Each finds all damage of a stage, and no flow has more than eleven stages.
+# Each finds all damage of a stage, and no flow has more than twenty stages.
 _MOST_REPAIRS = 20
 
 
