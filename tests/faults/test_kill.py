@@ -63,6 +63,20 @@ def undisturbed(simulated: Path, tmp_path_factory: pytest.TempPathFactory, envir
     return Undisturbed(simulated, str(tmp_path_factory.mktemp("undisturbed")), environment)
 
 
+def went_on(
+    given: dict[str, object], environment: dict[str, str], expected: dict[str, bytes]
+) -> tuple[dict[str, float], Command]:
+    """Run a command that was killed again: it makes nothing twice. Gives what had been finished, and the command."""
+    before = finished(str(given["store"]))
+    again = command(given, environment)
+    assert again.end() == 0, again.lines
+    after = finished(str(given["store"]))
+    assert results(str(given["output"])) == expected
+    kept = {path: when for path, when in before.items() if not path.startswith("svd_pass/")}
+    assert {path: after[path] for path in kept} == kept
+    return before, again
+
+
 def test_a_killed_run_goes_on(
     simulated: Path, place: str, undisturbed: Undisturbed, environment: dict[str, str], faults: int
 ) -> None:
@@ -71,13 +85,7 @@ def test_a_killed_run_goes_on(
         given = settings(simulated, f"{place}-{number}", "output")
         with fault(f"kill -9: {'s3' if place.startswith('s3:') else 'local'}"):
             command(given, environment).kill_at_random(undisturbed.lines({}), rng)
-            before = finished(str(given["store"]))
-            again = command(given, environment)
-            assert again.end() == 0, again.lines
-            after = finished(str(given["store"]))
-            assert results(str(given["output"])) == expected
-            kept = {path: when for path, when in before.items() if not path.startswith("svd_pass/")}
-            assert {path: after[path] for path in kept} == kept
+            before, again = went_on(given, environment, expected)
             first_pass = next((line for line in again.lines if line.startswith("svd: pass")), None)
             if first_pass is not None:
                 assert first_pass.startswith(f"svd: pass {passes(before) + 1},")
@@ -93,13 +101,7 @@ def test_a_killed_run_of_the_atlas_goes_on(
         given = settings(tmp_path, str(tmp_path / str(number)), "output") | variant
         with fault("kill -9: atlas"):
             command(given, environment).kill_at_random(undisturbed.lines(variant), rng)
-            before = finished(str(given["store"]))
-            again = command(given, environment)
-            assert again.end() == 0, again.lines
-            after = finished(str(given["store"]))
-            assert results(str(given["output"])) == expected
-            kept = {path: when for path, when in before.items() if not path.startswith("svd_pass/")}
-            assert {path: after[path] for path in kept} == kept
+            went_on(given, environment, expected)
 
 
 @pytest.mark.most_faults(10)

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +10,9 @@ from tasks.core.base.errors import SettingsError
 from tasks.core.base.settings import Settings
 from tasks.core.dataset.columns import Column, read_batches
 from tasks.core.dataset.partition_steps import gene_ranks
-from tasks.core.dataset.stored_blocks import by_block, stored_blocks
+from tasks.core.dataset.stored_blocks import by_block, stored_blocks, stored_moments
 from tasks.core.numerics.block import Block, Float64Array, IntArray, NumberArray, encode_matrix, encode_table
 from tasks.core.numerics.group_moments import GroupMoments, counts_per_million
-from tasks.core.numerics.moments import Moments
 from tasks.core.numerics.regular_variances import RegularVariances
 from tasks.core.numerics.scaling import Scaling
 from tasks.core.numerics.variable_genes import VariableGenes, choose_seurat, choose_seurat_by_batch
@@ -100,9 +97,7 @@ class _Folds:
     def scaling(self) -> dict[str, Float64Array]:
         """Mean and standard deviation of each gene's normalized values, in the vocabulary's order."""
         ranks = gene_ranks(self.store, self.of.order)
-        found = Scaling.of(
-            reduce(add, (Moments.from_arrow(self.store.get(part.moments)) for part in self.of.normalized))
-        )
+        found = Scaling.of(stored_moments(self.store, self.of.normalized, self.workers))
         return {MEAN: found.means[ranks], DEVIATION: found.deviations[ranks]}
 
     def counts(self) -> GroupMoments:

@@ -8,14 +8,13 @@ import numpy as np
 
 from tasks.core.base.settings import Settings
 from tasks.core.dataset.partition_steps import gene_ranks
-from tasks.core.dataset.stored_blocks import stored_blocks
+from tasks.core.dataset.stored_blocks import stored_blocks, stored_moments
 from tasks.core.model.krylov_passes import KrylovPasses
 from tasks.core.numerics.block import Float32Array, IntArray, decode_matrix, encode_matrix
 from tasks.core.numerics.fold import Blocks
 from tasks.core.numerics.kept_blocks import KeepFirst
 from tasks.core.numerics.krylov_pca import KrylovPCA
 from tasks.core.numerics.krylov_svd import KrylovSVD
-from tasks.core.numerics.moments import Moments
 from tasks.core.numerics.ranked import RankedMatrix
 from tasks.core.references.cells import GeneOrder, Normalized
 from tasks.core.references.model import Model
@@ -63,26 +62,12 @@ def fit_svd(
 
 
 def _matrix(store: Store, partitions: Sequence[Normalized], ranks: IntArray, workers: int) -> RankedMatrix:
-    moments = _moments(store, partitions, workers)
+    moments = stored_moments(store, partitions, workers)
     genes = moments.extent
     blocks = stored_blocks(store, partitions, workers)
     read = KeepFirst(blocks.read, lambda block: block.nbytes, KEPT_BYTES)
     matrices: Blocks[Any] = replace(blocks, read=lambda ref: read(ref).matrix(genes))
     return RankedMatrix(matrices, ranks.astype(np.int32), moments)
-
-
-def _moments(store: Store, partitions: Sequence[Normalized], workers: int) -> Moments:
-    # Some MB of a partition, thousands of times: on S3 one after the other would take as long as a pass.
-    refs = [part.moments for part in partitions]
-    moments: Blocks[Moments] = Blocks(
-        sources=refs,
-        names=[store.locate(ref.path) for ref in refs],
-        rows=[ref.rows for ref in refs],
-        read=lambda ref: Moments.from_arrow(store.get(ref)),
-        workers=workers,
-    )
-    total: Moments = moments.sum(lambda of_partition: of_partition)
-    return total
 
 
 def _model(store: Store, key: StageKey, svd: KrylovSVD, v_gk: Float32Array) -> Model:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import scipy.sparse as sp
 from sklearn.metrics import silhouette_score
 
 from tasks.core.numerics.block import Float64Array, IntArray, NumberArray
 from tasks.core.numerics.fold import Blocks, one_blas_thread
+from tasks.core.numerics.membership import membership
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class _Sums:
 
     @classmethod
     def of(cls, z_nk: NumberArray, labels_n: IntArray, clusters: int) -> Self:
-        sums_ck = _membership(labels_n, clusters) @ z_nk.astype(np.float64)
+        sums_ck = membership(labels_n, clusters) @ z_nk.astype(np.float64)
         return cls(np.bincount(labels_n, minlength=clusters), sums_ck)
 
     def __add__(self, other: Self) -> Self:
@@ -50,7 +50,7 @@ class _Spread:
     def of(cls, z_nk: NumberArray, labels_n: IntArray, means_ck: Float64Array) -> Self:
         away_nk = z_nk.astype(np.float64) - means_ck[labels_n]
         squares_n = np.einsum("nk,nk->n", away_nk, away_nk)
-        return cls(_membership(labels_n, len(means_ck)) @ np.sqrt(squares_n), float(squares_n.sum()))
+        return cls(membership(labels_n, len(means_ck)) @ np.sqrt(squares_n), float(squares_n.sum()))
 
     def __add__(self, other: Self) -> Self:
         return type(self)(self.distances_c + other.distances_c, self.squares + other.squares)
@@ -90,11 +90,6 @@ def silhouette(sample_nk: NumberArray, labels_n: IntArray) -> float | None:
     if not 2 <= len(np.unique(labels_n)) < len(labels_n):
         return None
     return float(silhouette_score(sample_nk, labels_n))
-
-
-def _membership(labels_n: IntArray, clusters: int) -> sp.csr_array:
-    cells = len(labels_n)
-    return sp.csr_array((np.ones(cells), (labels_n, np.arange(cells))), shape=(clusters, cells))
 
 
 def _calinski_harabasz(sizes_c: IntArray, means_ck: Float64Array, within: float) -> float:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import scipy.sparse as sp
 
 from tasks.core.numerics.block import Float32Array, Float64Array, IntArray, NumberArray
+from tasks.core.numerics.membership import membership
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,7 @@ class Masses:
     @classmethod
     def of(cls, assigned_nc: Float32Array, log_divisors_n: Float64Array, batches_n: IntArray, batches: int) -> Self:
         """Sum up a block."""
-        cells = len(batches_n)
-        membership = sp.csr_array((np.ones(cells), (batches_n, np.arange(cells))), shape=(batches, cells))
-        return cls(membership @ assigned_nc, float(log_divisors_n.sum()))
+        return cls(membership(batches_n, batches) @ assigned_nc, float(log_divisors_n.sum()))
 
     def __add__(self, other: Self) -> Self:
         return type(self)(self.observed_bc + other.observed_bc, self.log_divisors + other.log_divisors)

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from tasks.core.base.recipes import Recipe
 from tasks.core.base.settings import Settings
 from tasks.core.dataset.plan import ENSEMBL, SYMBOL
-from tasks.core.model.label import embedded_blocks
+from tasks.core.model.label import embedded_blocks, read_labels
 from tasks.core.model.map_cells import PlacedSample
 from tasks.core.numerics.block import IntArray, NumberArray, decode_matrix, decode_table
 from tasks.core.numerics.quality import COUNTS_COLUMN, GENES_COLUMN, MITO_COLUMN
@@ -36,7 +35,7 @@ _BINS = 40
 
 def gather(store: Store, fit: Fit, record: RunRecord, settings: Settings) -> ReportData:
     """Read all that the report of a fit tells."""
-    found, recipe = fit.insights, settings.recipe_in_full
+    found = fit.insights
     scores = found.scores
     return ReportData(
         record=record,
@@ -46,7 +45,7 @@ def gather(store: Store, fit: Fit, record: RunRecord, settings: Settings) -> Rep
         agreements=_agreements(scores) if scores else [],
         batches=[_cross(store, table) for table in scores.batches] if scores else [],
         markers=_markers(store, found.markers) if found.markers else None,
-        quality=_quality(store, fit, recipe) if fit.matrix.checked else None,
+        quality=_quality(store, fit, record) if fit.matrix.checked else None,
     )
 
 
@@ -66,7 +65,7 @@ def _drawn(store: Store, fit: Fit, settings: Settings) -> DrawnCells:
 
 def _clusters(store: Store, fit: Fit, rows: Sequence[IntArray]) -> IntArray:
     clustering = fit.clustered.clustering
-    labels = [decode_matrix(store.get(ref))[:, 0][of] for ref, of in zip(clustering.labels, rows, strict=True)]
+    labels = [of_part[of] for of_part, of in zip(read_labels(store, clustering), rows, strict=True)]
     names: IntArray = np.array(clustering.names)[np.concatenate(labels)]
     return names
 
@@ -92,15 +91,11 @@ def _cross(store: Store, table: insight.CrossTable) -> CrossTable:
 def _choice(scores: insight.Scores, fit: Fit) -> KChoice:
     asked = {name for name in fit.clustered.by_column if name.startswith(CLUSTER)}
     splits = [split for split in scores.splits if split.name in asked]
+    scored = ("silhouette", "calinski_harabasz", "davies_bouldin")
     table = pl.DataFrame(
-        {
-            "k": [split.clusters for split in splits],
-            "silhouette": [split.silhouette for split in splits],
-            "calinski_harabasz": [split.calinski_harabasz for split in splits],
-            "davies_bouldin": [split.davies_bouldin for split in splits],
-        },
-        schema_overrides=dict.fromkeys(("silhouette", "calinski_harabasz", "davies_bouldin"), pl.Float64),
-    )
+        [split.model_dump(include={"clusters", *scored}) for split in splits],
+        schema={"clusters": pl.Int64} | dict.fromkeys(scored, pl.Float64),
+    ).rename({"clusters": "k"})
     return KChoice(table, splits[0].clusters)
 
 
@@ -140,12 +135,10 @@ def _shared(store: Store, found: insight.Markers) -> list[str]:
     return [symbol for symbol, times in Counter(genes[SYMBOL].to_list()).items() if symbol and times > 1]
 
 
-def _quality(store: Store, fit: Fit, recipe: Recipe) -> Quality:
+def _quality(store: Store, fit: Fit, record: RunRecord) -> Quality:
     parts = [decode_table(store.get(part.quality)) for part in fit.matrix.checked]
+    recipe, removed = record.recipe, record.removed
     bounds = {GENES_COLUMN: recipe.min_genes, COUNTS_COLUMN: recipe.min_counts, MITO_COLUMN: recipe.max_mito}
-    removed: Counter[str] = Counter()
-    for part in fit.matrix.checked:
-        removed.update(part.removed)
     reasons = {
         f"cells with fewer than {recipe.min_genes:,} genes": removed["min_genes"],
         f"cells with fewer than {recipe.min_counts:,} counts": removed["min_counts"],
