@@ -136,7 +136,7 @@ def conclude(settings: Settings, run: str, plan: Plan, learnt: Fitted, place: Co
 
 def entries(store: Store, series: str) -> Iterator[SeriesRun]:
     """Give the runs of a series, the oldest first."""
-    for file in store.files.walk(f"{SERIES}/{series}/runs"):
+    for file in store.files.whole(f"{SERIES}/{series}/runs"):
         entry = _read(store, file)
         if entry is not None:
             yield entry
@@ -145,7 +145,7 @@ def entries(store: Store, series: str) -> Iterator[SeriesRun]:
 def spared(store: Store) -> set[str]:
     """Folders of the results that the next run of any series begins from, or that the last one did."""
     lasts: dict[str, Entry] = {}
-    for file in store.files.walk(SERIES):
+    for file in store.files.whole(SERIES):
         _, series, kind, *_ = file.path.split("/")
         if kind == "runs":
             lasts[series] = file
@@ -155,7 +155,7 @@ def spared(store: Store) -> set[str]:
 
 
 def _last(store: Store, series: str) -> SeriesRun | None:
-    files = list(store.files.walk(f"{SERIES}/{series}/runs"))
+    files = list(store.files.whole(f"{SERIES}/{series}/runs"))
     return next((entry for file in reversed(files) if (entry := _read(store, file)) is not None), None)
 
 

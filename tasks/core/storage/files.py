@@ -145,7 +145,7 @@ class Files:
             self._try("move", path, move)
 
     def walk(self, folder: str = "") -> Iterator[Entry]:
-        """Give every file in a folder and below, in order of path."""
+        """Give every file in a folder and below, drafts too, in order of path."""
         try:
             found = self._try("list", folder, lambda: self.fs.find(self.locate(folder).rstrip("/"), detail=True))
         except FileNotFoundError:
@@ -155,6 +155,10 @@ class Files:
             # S3 may list a folder that has been emptied.
             if info["type"] == "file":
                 yield Entry(path[start:], int(info["size"]), _modified(info))
+
+    def whole(self, folder: str) -> Iterator[Entry]:
+        """Give every file in a folder and below but the drafts that a killed process may have left there."""
+        return (entry for entry in self.walk(folder) if not entry.path.rpartition("/")[2].startswith("."))
 
     def _open(self) -> None:
         self._keys = keyring.changes

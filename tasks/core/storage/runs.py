@@ -90,7 +90,7 @@ def folders_of(results: object) -> tuple[str, ...]:
 
 def marks(store: Store) -> Iterator[tuple[str, RunMark]]:
     """Give each run's name and mark, the oldest first."""
-    for entry in store.files.walk(RUNS):
+    for entry in store.files.whole(RUNS):
         try:
             mark = RunMark.model_validate_json(store.files.read(entry.path) or b"")
         except ValidationError:

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from tasks.core.base.errors import StoreError
+from tasks.core.base.settings import Settings
 from tasks.core.storage.files import Files
+from tasks.core.storage.runs import RUNS, RunMarker, marks
+from tasks.core.storage.store import Store
 from tests.s3_server import BUCKET, S3Server
 
 
@@ -33,6 +36,15 @@ def test_files_are_listed_with_their_sizes_and_ages(place: str) -> None:
     assert all(before - 2 <= entry.modified <= time.time() + 2 for entry in listed)
     assert [entry.path for entry in files.walk("b")] == ["b/1", "b/2"]
     assert list(files.walk("c")) == []
+
+
+def test_a_draft_that_a_killed_process_has_left_is_no_mark_of_a_run(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    RunMarker(store, Settings(), "a flow run").beat()
+    (written,) = (tmp_path / RUNS).iterdir()
+    (tmp_path / RUNS / f".{written.name}.0a1b").write_bytes(written.read_bytes())
+    assert len(list(store.files.walk(RUNS))) == 2
+    assert [name for name, _ in marks(store)] == [written.stem]
 
 
 def test_what_is_not_there_is_none_and_may_be_removed(place: str) -> None:
