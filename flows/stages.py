@@ -17,12 +17,12 @@ from tasks.core.base.memory import use_one_heap
 from tasks.core.base.progress import Progress, report
 from tasks.core.base.settings import RunSettings
 from tasks.core.numerics.fold import one_blas_thread
-from tasks.core.numerics.workers import folding_on
+from tasks.core.numerics.workers import put_to_work
 from tasks.core.references.batches import in_batches
 from tasks.core.results.costs import Costs, Steps
 from tasks.core.storage.runs import RunMarker
 from tasks.core.storage.store import store_of
-from tasks.stage import CACHED, done_by, with_retries
+from tasks.stage import CACHED, with_retries
 
 R = TypeVar("R")
 # Each finds all damage of a stage, and no flow has more than twenty stages.
@@ -68,7 +68,7 @@ class Stages:
         with self._time(task) as steps:
             batches = in_batches(items, self.costs.cells, self.partition_cells)
             parameters = {"batch": batches, "shared": unmapped(shared)}
-            futures = self.runner.map(done_by(self.engine.workers, with_retries(task, self.retries)), parameters)
+            futures = self.runner.map(with_retries(task, self.retries), parameters)
             results = self._settle_all(task.name, futures, steps, len(items))
         self.mark.beat()
         return results
@@ -85,8 +85,8 @@ class Stages:
 
     @contextmanager
     def _time(self, task: Any) -> Iterator[Steps]:
-        limit, folds = deadline(task.name, self.timeout), folding_on(self.engine.workers)
-        with limit, folds, self.costs.measure(task.name) as steps:
+        limit, work = deadline(task.name, self.timeout), put_to_work(self.engine.workers)
+        with limit, work, self.costs.measure(task.name) as steps:
             yield steps
 
     def _settle_all(self, stage: str, futures: Sequence[Any], steps: Steps, total: int) -> list[Any]:

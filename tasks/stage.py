@@ -5,21 +5,18 @@ and a stage whose result the store holds ends in a state of its own name, Cached
 """
 
 from collections.abc import Callable
-from copy import copy
-from dataclasses import dataclass
-from functools import WRAPPER_ASSIGNMENTS, update_wrapper, wraps
-from importlib import import_module
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from functools import WRAPPER_ASSIGNMENTS, update_wrapper
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
+import cloudpickle
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
-from tasks.core.base.deadline import in_time, time_left
 from tasks.core.base.errors import UnreachableError
-from tasks.core.numerics.workers import Workers
+from tasks.core.numerics.workers import done_by_worker
 from tasks.core.references.batches import Batch, Handled
 from tasks.core.storage.store import Outcome, Reference
 
@@ -53,35 +50,6 @@ def with_retries(task: Task[P, R], retries: int) -> Task[P, R]:
     )
 
 
-def done_by(workers: Workers | None, task: Task[P, R]) -> Task[P, R]:
-    """Give a task whose function is called on a worker, if there are such; its run stays in this process.
-
-    So workers need no Prefect server, nor what lets one into it, and a worker that is lost is no matter of the run's.
-    """
-    if workers is None:
-        return task
-    function = _FunctionOfTask(task.fn.__module__, task.fn.__qualname__)
-
-    @wraps(task.fn)
-    def call(*arguments: Any, **named: Any) -> Any:
-        return workers.submit(in_time, time_left(), function, *arguments, **named).result()
-
-    there = copy(task)
-    there.fn = call
-    return there
-
-
-@dataclass(frozen=True)
-class _FunctionOfTask:
-    """A task's own function, found again in another process."""
-
-    module: str
-    name: str
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        return getattr(import_module(self.module), self.name).fn(*arguments, **named)
-
-
 async def _is_passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     # Bad data and bad settings do not get better by themselves.
     return isinstance(await state.aresult(raise_on_failure=False), UnreachableError)
@@ -99,11 +67,15 @@ def of_each(
 ) -> Callable[Concatenate[Batch[Item], P], Handled[S] | State[Handled[S]]]:
     """Make of what is done to one partition what is done to a batch of them, one after the other.
 
+    It is done by a worker where the run has some that are not threads. The task's run stays in this process: workers
+    need no Prefect, nor what lets one into its server, and one that is lost is no matter of the task's.
+
     The state is named Cached where all results were found, and tells how many where some were.
     """
+    sent = _Sent(step)
 
     def of_batch(batch: Batch[Item], /, *shared: P.args, **named: P.kwargs) -> Handled[S] | State[Handled[S]]:
-        handled = batch.handle(lambda item: step(item, *shared, **named))
+        handled: Handled[S] = done_by_worker(batch.handle, sent, *shared, **named)
         if not handled.cached:
             return handled
         if not handled.made:
@@ -114,3 +86,16 @@ def of_each(
     # Prefect would take the parameters of the step for those of the batch.
     del vars(of_batch)["__wrapped__"]
     return of_batch
+
+
+class _Sent(Generic[P, R]):
+    """A step that travels with its code: by its name, another process would find the task, and with it Prefect."""
+
+    def __init__(self, step: Callable[P, R]) -> None:
+        self._step = step
+
+    def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
+        return self._step(*arguments, **named)
+
+    def __reduce__(self) -> tuple[Callable[[bytes], Any], tuple[bytes]]:
+        return cloudpickle.loads, (cloudpickle.dumps(self._step),)

@@ -8,12 +8,10 @@ from importlib import import_module
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 
-from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
-
-from flows.credentials import lent
-from tasks.core.base.memory import use_one_heap
+from tasks.core.base.memory import importing, keep_freed_memory, use_one_heap
 from tasks.core.numerics.fold import one_blas_thread
 
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # What is lent is lent for as long as the process lives.
 _lent = ExitStack()
 
@@ -30,20 +28,28 @@ class Beginning:
     block: str | None
     server: str | None
 
-    @classmethod
-    def of(cls, block: str | None) -> "Beginning":
-        """Take the server from the run at hand."""
-        return cls(block, get_current_settings().api.url if block else None)
-
     def __call__(self) -> None:
-        """Begin: one heap, one BLAS thread, and the credentials that the run has."""
+        """Begin: one heap, one thread for the libraries of numbers, and the credentials that the run has."""
         use_one_heap()
-        # Of the libraries that are loaded.
-        import_module("tasks.core.model.fit_svd")
+        keep_freed_memory()
+        with importing():
+            # What the first step needs, so that it does not wait, and a worker that lacks it is known at once.
+            import_module("tasks.core.dataset.partition_steps")
+        # Those that are loaded, and those that will be.
         one_blas_thread()
+        os.environ.update(dict.fromkeys(_THREADS, "1"))
         if self.block is not None:
-            with temporary_settings({PREFECT_API_URL: self.server}):
-                _lent.enter_context(lent(self.block))
+            _borrow(self.block, self.server)
+
+
+def _borrow(block: str, server: str | None) -> None:
+    # Prefect takes a second to import, and nothing else of a worker's work needs it.
+    from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: PLC0415
+
+    from flows.credentials import lent  # noqa: PLC0415
+
+    with temporary_settings({PREFECT_API_URL: server}):
+        _lent.enter_context(lent(block))
 
 
 def end_without_parent() -> None:

@@ -43,19 +43,15 @@ class Cluster(Workers):
     def __init__(self, client: distributed.Client, place: str) -> None:
         self._client, self._place = client, place
         self._topic = f"progress-{uuid4().hex}"
-        self._number, self._counted = 0, 0.0
+        self._threads: dict[str, int] = {}
+        self._counted = 0.0
         context = copy_context()
         client.subscribe_topic(self._topic, lambda event: _pass_on(context, event[1]))
 
     @property
     def number(self) -> int:
-        """Workers' threads that there are now: workers may join, and be lost."""
-        now = time.monotonic()
-        if now - self._counted > _COUNTED_SECONDS:
-            with self._explained():
-                workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-            self._number, self._counted = sum(worker["nthreads"] for worker in workers), now
-        return self._number
+        """Workers' threads that there are now."""
+        return sum(self._threads_by_worker().values())
 
     @property
     def ahead(self) -> int:
@@ -70,6 +66,7 @@ class Cluster(Workers):
         """
         with self._explained():
             shared = self._client.submit(_same, Shared.of(value), pure=False)
+            self._hand_out(shared)
         yield shared
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -81,6 +78,25 @@ class Cluster(Workers):
         with self._explained():
             future = self._client.submit(_work, self._topic, packed, list(shared), *shared.values(), pure=False)
         return Answer(future, self._explain)
+
+    def _threads_by_worker(self) -> dict[str, int]:
+        # Workers may join, and be lost.
+        now = time.monotonic()
+        if now - self._counted > _COUNTED_SECONDS:
+            with self._explained():
+                workers = self._client.scheduler_info(n_workers=-1)["workers"]
+            self._threads = {address: worker["nthreads"] for address, worker in workers.items()}
+            self._counted = now
+        return self._threads
+
+    def _hand_out(self, shared: Any) -> None:
+        """Have each worker fetch what all need, for the scheduler sends calls where their arguments are."""
+        fetched = [
+            self._client.submit(_fetch, shared, workers=[address], allow_other_workers=True, pure=False)
+            for address in self._threads_by_worker()
+        ]
+        with self._client.as_current():
+            distributed.wait(fetched)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -109,6 +125,10 @@ _GONE = (distributed.CancelledError, ClosedClientError, CommClosedError)
 
 def _same(shared: Shared) -> Shared:
     return shared
+
+
+def _fetch(shared: Shared) -> None:  # noqa: ARG001  (to be called is to have fetched it)
+    return
 
 
 def _work(topic: str, packed: bytes, places: list[int], *shared: Shared) -> Any:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from prefect.settings import get_current_settings
+
 from flows.engines.begin import Beginning
 from flows.engines.processes import processes
 from tasks.core.base.errors import SettingsError
@@ -37,7 +39,7 @@ def engine_of(settings: RunSettings) -> Iterator[Engine]:
         SettingsError: it is not installed.
         EngineError: it cannot be reached.
     """
-    number, beginning = settings.threads, Beginning.of(settings.credentials)
+    number, beginning = settings.threads, _beginning(settings.credentials)
     if settings.engine == "threads":
         yield Engine(None, number)
     elif settings.engine == "processes":
@@ -46,6 +48,11 @@ def engine_of(settings: RunSettings) -> Iterator[Engine]:
     else:
         with _dask().cluster(settings.dask_address, number, beginning) as workers:
             yield Engine(workers, workers.ahead * (_MAY_GROW if settings.dask_address else 1))
+
+
+def _beginning(block: str | None) -> Beginning:
+    """Take the server from the run at hand."""
+    return Beginning(block, get_current_settings().api.url if block else None)
 
 
 def _dask() -> Any:

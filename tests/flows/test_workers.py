@@ -1,8 +1,11 @@
 """What holds in a run's process holds in those that work for it."""
 
 import os
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from prefect.blocks.system import Secret
@@ -13,7 +16,10 @@ from tasks.core.base.deadline import check_deadline, deadline, in_time, time_lef
 from tasks.core.base.errors import DataError, StageTimeoutError
 from tasks.core.base.progress import Progress, heard_by, report
 from tasks.core.base.settings import Settings
-from tasks.core.storage.store import Store
+from tasks.core.numerics.workers import put_to_work
+from tasks.core.references.batches import Batch
+from tasks.core.storage.store import Outcome, Store
+from tasks.stage import of_each
 
 KEY = "AWS_ACCESS_KEY_ID"
 SHARED = "of all calls"
@@ -29,6 +35,11 @@ def look(shared: str, store: Store) -> tuple[str, str, str | None, int, int]:
 def wait(seconds: float) -> None:
     time.sleep(seconds)
     check_deadline()
+
+
+def tell_process(_shared: str) -> int:
+    time.sleep(0.02)
+    return os.getpid()
 
 
 def refuse() -> None:
@@ -58,3 +69,25 @@ def test_workers_know_what_the_run_knows_and_tell_it_what_they_know(
             time.sleep(0.01)
     assert said == [Progress("test", "look", 1, 2)]
     assert KEY not in os.environ
+
+
+@pytest.mark.parametrize("engine", ["processes", "dask"])
+def test_a_step_is_done_where_there_is_no_prefect(engine: str) -> None:
+    # Known by what is in it, for this module brings Prefect along.
+    def tell(_item: Any) -> Outcome[Any]:
+        return Outcome(SimpleNamespace(pid=os.getpid(), has_prefect="prefect" in sys.modules), cached=False)
+
+    with engine_of(Settings.model_validate({"engine": engine, "workers": 1})) as made, put_to_work(made.workers):
+        handled: Any = of_each(tell)(Batch([SimpleNamespace(origin="here")]))
+    (found,) = handled.results
+    assert found.pid != os.getpid()
+    assert not found.has_prefect
+
+
+def test_calls_go_to_all_dask_workers_from_the_first_on() -> None:
+    with engine_of(Settings(engine="dask", workers=2)) as made:
+        assert made.workers is not None
+        for _ in range(3):
+            with made.workers.share(SHARED) as shared:
+                calls = [made.workers.submit(tell_process, shared) for _ in range(2)]
+                assert len({call.result() for call in calls}) == 2

@@ -1,11 +1,15 @@
-"""Who does the work of a fold: threads of this process, unless others are put to work around it."""
+"""Who does the work of folds and steps: threads of this process, unless others are put to work around it."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
+
+from tasks.core.base.deadline import in_time, time_left
+
+R = TypeVar("R")
 
 
 class Workers(Executor):
@@ -46,8 +50,8 @@ _at_work: ContextVar[Workers | None] = ContextVar("workers", default=None)
 
 
 @contextmanager
-def folding_on(workers: Workers | None) -> Iterator[None]:
-    """Have these workers do all folds of this context; None for threads of this process."""
+def put_to_work(workers: Workers | None) -> Iterator[None]:
+    """Have these workers do the work of this context; None for threads of this process."""
     token = _at_work.set(workers)
     try:
         yield
@@ -59,3 +63,17 @@ def at_work(threads: int) -> AbstractContextManager[Workers]:
     """Give the workers of this context, or so many threads that end with the block."""
     workers = _at_work.get()
     return Threads(threads) if workers is None else nullcontext(workers)
+
+
+def done_by_worker(function: Callable[..., R], *arguments: Any, **named: Any) -> R:
+    """Call a function on one of the workers of this context, or here where it has none.
+
+    Raises:
+        StageTimeoutError: the stage has no time left.
+        Exception: what the function raised.
+    """
+    workers = _at_work.get()
+    if workers is None:
+        return function(*arguments, **named)
+    result: R = workers.submit(in_time, time_left(), function, *arguments, **named).result()
+    return result

@@ -1,7 +1,7 @@
 """Partitions in batches: what one task run handles, so that a run of many partitions has not many more task runs."""
 
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from tasks.core.base.errors import CorruptObjectError
 from tasks.core.storage.store import Outcome, Reference
@@ -17,6 +17,7 @@ class _Placed(Protocol):
         """Shard and first row."""
 
 
+P = ParamSpec("P")
 Item = TypeVar("Item", bound=_Placed)
 Result = TypeVar("Result", bound=Reference)
 
@@ -50,7 +51,9 @@ class Batch(Generic[Item]):
         first, last = self.items[0].origin, self.items[-1].origin
         return first if len(self.items) == 1 else f"{first} to {last}, {len(self.items):,} partitions"
 
-    def handle(self, step: Callable[[Item], Outcome[Result]]) -> Handled[Result]:
+    def handle(
+        self, step: Callable[Concatenate[Item, P], Outcome[Result]], *shared: P.args, **named: P.kwargs
+    ) -> Handled[Result]:
         """Take a step with each item; what an attempt before this one has made is found, and counted as made.
 
         Raises:
@@ -59,7 +62,7 @@ class Batch(Generic[Item]):
         results, damage = [], []
         for at, item in enumerate(self.items):
             try:
-                outcome = step(item)
+                outcome = step(item, *shared, **named)
             except CorruptObjectError as error:
                 damage.append(str(error))
                 continue
