@@ -1,4 +1,4 @@
-"""The flow's side of the simulated full run, a process of its own; its arguments are settings as JSON, and a pace."""
+"""The flow's side of the simulated full run, a process of its own: settings as JSON, a pace, `made` or `found`."""
 
 import json
 import sys
@@ -14,34 +14,20 @@ from tasks.core.results import housekeeping
 from tasks.core.results.record import RECORD
 from tasks.core.storage.runs import RUNS
 from tasks.core.storage.store import output_of, store_of
-from tests.bench import core_steps
 from tests.bench.measure import resident
 from tests.bench.stand_ins import StandIns
 
 
 def main() -> None:
-    """Run the flow twice, its stages without it where they take time, look after its store; print what it took."""
+    """Run the flow; where all was found, look after its store as well; print what it took."""
     settings = Settings.model_validate(json.loads(sys.argv[1]))
-    peak, pace = _Peak(), float(sys.argv[2])
-    with StandIns(settings, pace).in_place():
-        runs = {name: _run(settings) for name in ("made", "found")}
-        plain = _time(lambda: core_steps.run(_elsewhere(settings))) if pace else None
-    output, store = output_of(settings), store_of(settings)
-    marks = list(store.files.walk(RUNS))
-    print(
-        json.dumps(
-            {
-                "runs": runs,
-                "plain_seconds": plain,
-                "peak_bytes": peak.end(),
-                "partitions": json.loads(output.files.read(RECORD) or b"")["read"]["partitions"],
-                "record_bytes": output.files.size(RECORD),
-                "mark_bytes": max(entry.size for entry in marks),
-                "files": sum(1 for _ in store.files.walk()),
-                "store_seconds": _look_after(settings, Path(marks[-1].path).stem),
-            }
-        )
-    )
+    peak = _Peak()
+    with StandIns(settings, float(sys.argv[2])).in_place():
+        figures = _run(settings)
+    figures["peak_bytes"] = peak.end()
+    if sys.argv[3] == "found":
+        figures |= _look_after(settings)
+    print(json.dumps(figures))
 
 
 def _run(settings: Settings) -> dict[str, Any]:
@@ -51,26 +37,30 @@ def _run(settings: Settings) -> dict[str, Any]:
         "wall_seconds": time.perf_counter() - wall,
         "cpu_seconds": time.process_time() - cpu,
         "stages": {cost.stage: cost.seconds for cost in record.stages},
-        "peaks": {cost.stage: cost.peak_memory_bytes for cost in record.stages},
         "counts": {cost.stage: [cost.made, cost.cached] for cost in record.stages},
     }
 
 
-def _elsewhere(settings: Settings) -> Settings:
-    return settings.model_copy(update={"store": f"{settings.store}-plain", "output": f"{settings.output}-plain"})
-
-
-def _look_after(settings: Settings, run: str) -> dict[str, float]:
-    store, without = store_of(settings), settings.model_copy(update={"keep_intermediates": "none"})
-    for entry in list(store.files.walk(RUNS)):
+def _look_after(settings: Settings) -> dict[str, Any]:
+    output, store = output_of(settings), store_of(settings)
+    marks = list(store.files.walk(RUNS))
+    without, run = settings.model_copy(update={"keep_intermediates": "none"}), Path(marks[-1].path).stem
+    figures: dict[str, Any] = {
+        "partitions": json.loads(output.files.read(RECORD) or b"")["read"]["partitions"],
+        "record_bytes": output.files.size(RECORD),
+        "mark_bytes": max(entry.size for entry in marks),
+        "files": sum(1 for _ in store.files.walk()),
+    }
+    for entry in marks[:-1]:
         # Else the results are another run's as well.
-        if Path(entry.path).stem != run:
-            store.files.remove(entry.path)
-    return {
-        "ls by stage": _time(lambda: housekeeping.by_stage(store)),
-        "ls by run": _time(lambda: housekeeping.by_run(store)),
-        "prune, to see": _time(lambda: housekeeping.prunable(store, 1.0)),
-        "removal of all intermediates": _time(lambda: housekeeping.keep_only(without, run)),
+        store.files.remove(entry.path)
+    return figures | {
+        "store_seconds": {
+            "ls by stage": _time(lambda: housekeeping.by_stage(store)),
+            "ls by run": _time(lambda: housekeeping.by_run(store)),
+            "prune, to see": _time(lambda: housekeeping.prunable(store, 1.0)),
+            "removal of all intermediates": _time(lambda: housekeeping.keep_only(without, run)),
+        }
     }
 
 

@@ -2,7 +2,8 @@
 
 What a stand-in gives is a right reference to objects that are there, as many as the kernel would leave and a few bytes
 each, under the key that the kernel would have. So plan, keys, store, leases, references, folds over blocks, Prefect
-and the record are the real ones, and only the numbers are missing.
+and the record are the real ones, and only the numbers are missing. The SVD's panels and sums travel, in their real
+size. Stand-ins go to workers in other processes with the steps that use them.
 """
 
 import os
@@ -11,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from unittest.mock import patch
 
 import numpy as np
@@ -20,8 +21,10 @@ import pyarrow.parquet as pq
 
 from tasks.core.base.progress import Progress, report
 from tasks.core.base.settings import Settings
+from tasks.core.dataset import partition_steps
 from tasks.core.model.label import embedded_blocks, put_labels
 from tasks.core.numerics.block import Block, encode_matrix, encode_table
+from tasks.core.numerics.krylov import block_width
 from tasks.core.numerics.moments import Moments
 from tasks.core.numerics.ranked import RankedMatrix
 from tasks.core.references.cells import Cells, Counts, GeneOrder, Normalized, Partition, Vocabulary
@@ -37,7 +40,8 @@ SVD_PASSES, KMEANS_PASSES = 9, 20
 # Core-seconds a cell, as the slope of 9.2 core-hours for 100 million cells and the shares of the stages have it.
 SECONDS_A_CELL = 9.2 * 3600 / 1e8
 SHARES = {"streaming": 0.16, "matrix": 0.08, "normalization": 0.16, "svd": 0.39, "embedding": 0.06, "clustering": 0.05}
-_STEPS, _PLAIN = "tasks.core.dataset.partition_steps", "tests.bench.core_steps"
+# A panel of the SVD, all of Tahoe's genes by what a pass adds to the basis.
+_PANEL = (62_710, block_width(50))
 _TEXTS = (
     "drug",
     "sample",
@@ -80,10 +84,11 @@ class StandIns:
     def __init__(self, settings: Settings, pace: float) -> None:
         self._settings = settings
         self._pace = pace
-        self._block = Block(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)).to_arrow()
-        self._table = encode_table(pa.table({"cell": [0]}))
-        self._moments = Moments(1, np.ones(GENES), np.ones(GENES)).to_arrow()
-        self._dense = encode_matrix(np.zeros((1, 1), np.float32))
+        # As bytes, for they travel.
+        self._block = bytes(Block(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)).to_arrow())
+        self._table = bytes(encode_table(pa.table({"cell": [0]})))
+        self._moments = bytes(Moments(1, np.ones(GENES), np.ones(GENES)).to_arrow())
+        self._dense = bytes(encode_matrix(np.zeros((1, 1), np.float32)))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -91,9 +96,7 @@ class StandIns:
         with ExitStack() as patches:
             for where, stand_in in (
                 ("tasks.streaming.land_cells", self.land_cells),
-                (f"{_PLAIN}.land_cells", self.land_cells),
-                *((f"{_STEPS}.{step.__name__}", step) for step in (self.build_counts, self.normalize, self.embed)),
-                *((f"{_PLAIN}.{step.__name__}", step) for step in (self.build_counts, self.normalize, self.embed)),
+                *((f"tasks.{stage}.partition_steps", self) for stage in ("matrix", "normalization", "svd")),
                 ("tasks.core.model.fit_svd._ESTIMATORS", {"svd": self.estimator}),
                 ("tasks.core.model.fit_kmeans.fit_kmeans", self.fit_kmeans),
                 ("tasks.core.results.results.export", self.export),
@@ -102,6 +105,10 @@ class StandIns:
             ):
                 patches.enter_context(patch(where, stand_in))
             yield
+
+    def order_genes(self, store: Store, counts: Counts, genes: Any) -> Outcome[GeneOrder]:
+        """The real one."""
+        return partition_steps.order_genes(store, counts, genes)
 
     def land_cells(self, partition: Partition, vocabulary: Vocabulary, settings: Settings) -> Outcome[Cells]:
         """Stand in for the kernel of that name, as all that follow do."""
@@ -168,7 +175,7 @@ class StandIns:
 
     def estimator(self, components: int, **_: object) -> "_Estimator":
         """Give an SVD whose passes read every block and do nothing with it."""
-        return _Estimator(components, self._pass_over("svd", SVD_PASSES))
+        return _Estimator(components, self._take)
 
     def export(self, store: Store, output: Store, fit: Fit, settings: Settings) -> tuple[Output, ...]:
         """Read what the tables would be made of, and leave the pictures that the summary shows."""
@@ -197,14 +204,38 @@ class StandIns:
 
 
 class _Estimator:
-    def __init__(self, components: int, visit: Callable[[Any, int], None]) -> None:
+    def __init__(self, components: int, take: Callable[[str, float], None]) -> None:
         self.components_ = np.zeros((components, GENES), np.float32)
         self.singular_values_ = self.residuals_ = np.zeros(components)
         self.explained_variance_ = self.explained_variance_ratio_ = self.settled_ = self.singular_values_
         self.n_passes_, self.rank_ = SVD_PASSES, components
-        self._visit = visit
+        self._take = take
 
     def fit(self, matrix: RankedMatrix, journal: object) -> None:
+        take = self._take
         for number in range(1, SVD_PASSES + 1):
-            deque(matrix.blocks.map(self._visit, matrix.blocks.rows), maxlen=0)
+            panel = np.zeros(_PANEL, np.float32)
+
+            def visit(_: object, rows: int, panel: Any = panel) -> _Sum:
+                take("svd", rows / SVD_PASSES)
+                return _Sum(panel.shape)
+
+            matrix.blocks.sum(visit, matrix.blocks.rows)
             report(Progress("svd", "pass", number))
+
+
+class _Sum:
+    """A sum over blocks that takes no time to add up, and travels as what it stands for."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+
+    def __iadd__(self, other: Any) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[[Any], "_Sum"], tuple[Any]]:
+        return _arrived, (np.zeros(self._shape),)
+
+
+def _arrived(panel: Any) -> _Sum:
+    return _Sum(panel.shape)

@@ -10,7 +10,7 @@ from tasks.core.forecast.rates import Rates
 from tasks.core.model.fit_svd import KEPT_BYTES
 from tasks.core.numerics.harmony import Harmony
 from tasks.core.numerics.krylov import block_width
-from tasks.core.references.batches import batch_size
+from tasks.core.references.batches import batch_sizes
 from tasks.core.storage.store import Reference
 
 # Measured until every component had settled to 5e-4: on simulated cells, which have some 50 well separated ones, and
@@ -195,10 +195,10 @@ class _Work:
 
     def _task_each(self, stage: str, seconds: float, read: float, written: float) -> StageForecast:
         partitions = self.extent.partitions
-        batch = batch_size(partitions, self.extent.cells, self.settings.partition_cells)
+        batches = batch_sizes(partitions, self.extent.cells, self.settings.partition_cells)
         return StageForecast(
             stage=stage,
-            task_runs=-(-partitions // batch),
+            task_runs=len(batches),
             spread=seconds,
             combined=_STEP_SECONDS * partitions,
             waits=self.rates.write_seconds * written,

@@ -14,7 +14,7 @@ from tasks.core.references.cells import Cells
 from tasks.core.references.model import Corrected, Embedding
 from tasks.core.storage.store import ObjectRef, Outcome, StageKey, Store
 
-VERSION = 2
+VERSION = 3
 
 
 def correct_batches(

@@ -14,7 +14,7 @@ from tasks.core.references.cells import GeneOrder, Normalized
 from tasks.core.references.model import ChosenGenes
 from tasks.core.storage.store import ObjectRef, Outcome, StageKey, Store
 
-VERSION = 1
+VERSION = 2
 
 
 def prepare_genes(

@@ -2,7 +2,8 @@
 
 Sums are made of groups of consecutive blocks, in order, where the work is done, and then of the groups' sums, in order.
 The groups depend on the number of blocks alone, so that results are the same to the last bit whoever works, and however
-many. At any time only a few results are waiting: memory does not grow with the blocks.
+many. At any time only a few results are waiting: memory does not grow with the blocks. Workers that are far get the
+blocks in those groups; threads get them one by one, for then none waits long for the last one to be done.
 """
 
 import math
@@ -12,7 +13,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import reduce
-from itertools import chain, islice
+from itertools import islice, repeat, takewhile
 from operator import iadd
 from typing import Any, Generic, Self, TypeVar
 
@@ -20,6 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from tasks.core.base.deadline import check_deadline, in_time, time_left
 from tasks.core.base.errors import NumericsError
+from tasks.core.base.tapering import tapered
 from tasks.core.numerics.workers import Workers, at_work
 
 Read = TypeVar("Read")
@@ -71,8 +73,9 @@ class Blocks(Generic[Read]):
         Raises:
             NumericsError: the function refused a block; names it.
         """
+        sizes = groups(len(self.sources))
         with at_work(self.workers) as workers:
-            for results in self._calls(workers, self._together(workers), list, function, each):
+            for results in self._calls(workers, sizes if workers.are_far else repeat(1), list, function, each):
                 yield from results
 
     def sum(self, function: Callable[..., Result], *each: Iterable[Any]) -> Result:
@@ -81,28 +84,27 @@ class Blocks(Generic[Read]):
         Raises:
             NumericsError: the function refused a block; names it.
         """
+        sizes = groups(len(self.sources))
         with at_work(self.workers) as workers:
-            together = self._together(workers)
-            sums = self._calls(workers, together, _sum_up, function, each)
-            total: Result = _sum_up(_sums_of(sums, group_size(len(self.sources)) // together))
+            if workers.are_far:
+                sums = self._calls(workers, sizes, _sum_up, function, each)
+            else:
+                sums = _sums_of(self._calls(workers, repeat(1), _sum_up, function, each), sizes)
+            total: Result = _sum_up(sums)
             return total
-
-    def _together(self, workers: Workers) -> int:
-        # Threads get blocks one by one, for then none waits long for the last one to be done.
-        return group_size(len(self.sources)) if workers.are_far else 1
 
     def _calls(
         self,
         workers: Workers,
-        together: int,
-        gather: Callable[[Iterator[Any]], Any],
+        sizes: Iterable[int],
+        gather: Callable[[Iterable[Any]], Any],
         function: Callable[..., Any],
         each: Iterable[Iterable[Any]],
     ) -> Iterator[Any]:
         items = zip(self.names, self.sources, *each, strict=True)
-        groups = iter(lambda: list(islice(items, together)), [])
+        together = takewhile(bool, (list(islice(items, size)) for size in sizes))
         with workers.share(_Step(self.read, function, gather)) as step:
-            yield from in_order(workers, _work, ((step, group) for group in groups))
+            yield from in_order(workers, _work, ((step, group) for group in together))
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class _Step:
 
     read: Callable[[Any], Any]
     function: Callable[..., Any]
-    gather: Callable[[Iterator[Any]], Any]
+    gather: Callable[[Iterable[Any]], Any]
 
     def __call__(self, group: Sequence[tuple[Any, ...]]) -> Any:
         return self.gather(map(self._apply, group))
@@ -135,23 +137,22 @@ def _work(step: _Step, group: Sequence[tuple[Any, ...]]) -> Any:
     return step(group)
 
 
-def _sum_up(results: Iterator[Any]) -> Any:
+def _sum_up(results: Iterable[Any]) -> Any:
     return reduce(iadd, results)
 
 
-def _sums_of(results: Iterator[Any], size: int) -> Iterator[Any]:
+def _sums_of(results: Iterator[Any], sizes: Iterable[int]) -> Iterator[Any]:
     """Sum up so many results each time, no sooner than they are there."""
-    for first in results:
-        yield _sum_up(chain([first], islice(results, size - 1)))
+    return (_sum_up(islice(results, size)) for size in sizes)
 
 
-def group_size(blocks: int) -> int:
-    """How many blocks make a group, by the number of all blocks alone.
+def groups(blocks: int) -> list[int]:
+    """How many blocks each group has, by the number of all blocks alone.
 
-    A group's sum may have a long way to go. So there are no more groups than the root of the blocks, but twelve at
-    least, for as many workers.
+    A group's sum may have a long way to go. So there are not many more groups than the root of the blocks, but twelve
+    at least, for as many workers.
     """
-    return max(min(blocks // _LEAST_GROUPS, math.isqrt(blocks)), 1)
+    return tapered(blocks, max(min(blocks // _LEAST_GROUPS, math.isqrt(blocks)), 1))
 
 
 def in_order(

@@ -1,14 +1,16 @@
 """Partitions in batches: what one task run handles, so that a run of many partitions has not many more task runs."""
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from typing import Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from tasks.core.base.errors import CorruptObjectError
+from tasks.core.base.tapering import tapered
 from tasks.core.storage.store import Outcome, Reference
 
 # A task run takes the Prefect server some hundredths of a second, the run's process some 40 kB, and the database half
 # of that; and so many for each stage leave enough for the workers to share evenly.
-_MOST_BATCHES = 500
+_MOST_BATCHES = 400
 
 
 class _Placed(Protocol):
@@ -75,21 +77,22 @@ class Batch(Generic[Item]):
 
 
 def in_batches(items: Sequence[Item], cells: int, partition_cells: int) -> list[Batch[Item]]:
-    """Put items into batches, in their order: by how many there are, and by nothing that changes with the workers.
-
-    A batch has as many items as hold half a full partition of cells, were all alike, so that one of full partitions
-    has a single one; and more where that would be more than 500 batches.
+    """Put items into batches, in their order.
 
     Args:
         items: at least one.
         cells: of all items, as planned.
         partition_cells: the most that a partition may hold.
     """
-    size = batch_size(len(items), cells, partition_cells)
-    return [Batch(items[start : start + size]) for start in range(0, len(items), size)]
+    ends = list(accumulate(batch_sizes(len(items), cells, partition_cells), initial=0))
+    return [Batch(items[start:stop]) for start, stop in pairwise(ends)]
 
 
-def batch_size(items: int, cells: int, partition_cells: int) -> int:
-    """How many of so many items make a batch; see `in_batches`."""
+def batch_sizes(items: int, cells: int, partition_cells: int) -> list[int]:
+    """How many items each batch has: by how many there are, and by nothing that changes with the workers.
+
+    A batch has as many items as hold half a full partition of cells, were all alike, so that one of full partitions
+    has a single one; and more where that would be many hundreds of batches.
+    """
     batches = min(_MOST_BATCHES, max(1, -(-2 * cells // partition_cells)))
-    return -(-items // batches)
+    return tapered(items, -(-items // batches))

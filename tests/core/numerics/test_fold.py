@@ -6,7 +6,7 @@ import pytest
 
 from tasks.core.base.errors import NumericsError
 from tasks.core.numerics.block import Float64Array
-from tasks.core.numerics.fold import Blocks, group_size, in_order
+from tasks.core.numerics.fold import Blocks, groups, in_order
 from tasks.core.numerics.workers import Threads
 
 
@@ -92,6 +92,12 @@ def test_sums_are_the_same_to_the_last_bit_whoever_works() -> None:
     np.testing.assert_allclose(summed(1), rows.sum(axis=0, dtype=np.float64), rtol=1e-12)
 
 
-@pytest.mark.parametrize(("blocks", "size"), [(1, 1), (10, 1), (100, 8), (48_000, 219)])
-def test_groups_are_many_enough_for_many_workers_and_few_enough_to_add_up(blocks: int, size: int) -> None:
-    assert group_size(blocks) == size
+@pytest.mark.parametrize(
+    ("blocks", "large", "small", "number"), [(1, 1, 1, 1), (10, 1, 1, 10), (100, 8, 2, 17), (48_000, 219, 54, 306)]
+)
+def test_groups_are_many_enough_for_many_workers_and_few_enough_to_add_up(
+    blocks: int, large: int, small: int, number: int
+) -> None:
+    sizes = groups(blocks)
+    assert (sizes[0], sizes[-min(blocks, 2)], len(sizes)) == (large, small, number)
+    assert sum(sizes) == blocks
