@@ -14,8 +14,12 @@ from typing import Self
 
 ROOT = Path(__file__).resolve().parents[1]
 _START_SECONDS = 60.0
-# A worker near its limit would wait for memory, for ever where it is what its libraries take.
-_NO_PAUSE = {"DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE": "False"}
+_CONFIGURED = {
+    # A worker near its limit would wait for memory, for ever where it is what its libraries take.
+    "DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE": "False",
+    # As the README has it.
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+}
 
 
 @dataclass
@@ -71,7 +75,7 @@ class DaskCluster:
             return subprocess.Popen(
                 [sys.executable, "-m", "dask", *words],
                 cwd=ROOT,
-                env=os.environ | {"PYTHONPATH": str(ROOT)} | _NO_PAUSE,
+                env=os.environ | {"PYTHONPATH": str(ROOT)} | _CONFIGURED,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

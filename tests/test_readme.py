@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from prefect.settings import get_current_settings
 
 from tests.conftest import real_cells
 from tests.hub_server import HubServer
+from tests.prefect_server import running, wait_for
+from tests.s3_server import free_ports
 from tests.small_dataset import gene_table, random_cells, table_of, write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,6 +71,35 @@ def test_command(line: str, tmp_path: Path, prefect_server: None) -> None:
         )
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "output" / "embeddings.csv").exists() or " store " in line or "--plan" in line
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_cluster_as_it_stands_there(tmp_path: Path, prefect_server: None) -> None:
+    (block,) = re.findall(r"```\n(dask scheduler.*?)```", README, re.DOTALL)
+    (port,) = free_ports(1)
+    for there, here in {
+        "its-name:8786": f"127.0.0.1:{port}",
+        "s3://bucket": str(tmp_path),
+        "--nworkers 16": "--nworkers 2",
+    }.items():
+        block = block.replace(there, here)
+    lines = re.sub(r"\s+#.*", "", block).replace("\\\n", "").splitlines()
+    scheduler, setting, worker, (_, *flow) = (shlex.split(line) for line in lines)
+    name, value = setting[1].split("=")
+    dataset = dataset_for("", tmp_path)
+    with HubServer(dataset, "tahoebio/Tahoe-100M") as hub:
+        environment = os.environ | hub.environment(tmp_path / "hub") | {name: value}
+        environment["PREFECT_API_URL"] = get_current_settings().api.url or ""
+        local = ["--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
+        with running(["-m", *scheduler, *local], environment, tmp_path / "scheduler.log"):
+            wait_for("scheduler", lambda: is_open(port))
+            with running(["-m", *worker], environment, tmp_path / "worker.log"):
+                subprocess.run([sys.executable, *flow], cwd=ROOT, env=environment, check=True)
+    assert (tmp_path / "results" / "embeddings.csv").exists()
 
 
 def test_python() -> None:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+import dask
 import distributed
 from distributed.client import ClosedClientError
 from distributed.comm.core import CommClosedError
@@ -28,7 +29,10 @@ _HERE = "127.0.0.1"
 _CONNECT_SECONDS = 10.0
 _FIRST_WORKER_SECONDS = 60.0
 _COUNTED_SECONDS = 1.0
+_HAND_OUT_SECONDS = 2.0
 _BEGINNINGS = 3
+# Each worker would look a hundred times a second at what it does, in vain: a twentieth of its time.
+_CONFIGURED = {"distributed.worker.profile.enabled": False}
 _GOES_ON = "what is finished is kept: the same command goes on from there"
 
 
@@ -95,8 +99,9 @@ class Cluster(Workers):
             self._client.submit(_fetch, shared, workers=[address], allow_other_workers=True, pure=False)
             for address in self._threads_by_worker()
         ]
-        with self._client.as_current():
-            distributed.wait(fetched)
+        # One that is at work for another run has it when it is free again.
+        with self._client.as_current(), suppress(TimeoutError):
+            distributed.wait(fetched, timeout=_HAND_OUT_SECONDS)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -207,16 +212,17 @@ def _have_begin(client: distributed.Client, begins: _Begins, place: str) -> None
 
 
 def _local(number: int) -> AbstractContextManager[distributed.LocalCluster]:
-    # Ports of this machine are open to all who use it, and a scheduler carries out what it is told.
-    return distributed.LocalCluster(
-        n_workers=number,
-        threads_per_worker=1,
-        host=_HERE,
-        # Without one it would take a port that many others take.
-        dashboard_address=f"{_HERE}:0",
-        silence_logs=logging.CRITICAL,
-        security=True,
-    )
+    with dask.config.set(_CONFIGURED):
+        # Ports of this machine are open to all who use it, and a scheduler carries out what it is told.
+        return distributed.LocalCluster(
+            n_workers=number,
+            threads_per_worker=1,
+            host=_HERE,
+            # Without one it would take a port that many others take.
+            dashboard_address=f"{_HERE}:0",
+            silence_logs=logging.CRITICAL,
+            security=True,
+        )
 
 
 @contextmanager

@@ -42,6 +42,13 @@ def tell_process(_shared: str) -> int:
     return os.getpid()
 
 
+def wait_for(path: Path) -> bool:
+    until = time.monotonic() + 30
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    return path.exists()
+
+
 def refuse() -> None:
     raise DataError("row 3 of it is bad")
 
@@ -91,3 +98,13 @@ def test_calls_go_to_all_dask_workers_from_the_first_on() -> None:
             with made.workers.share(SHARED) as shared:
                 calls = [made.workers.submit(tell_process, shared) for _ in range(2)]
                 assert len({call.result() for call in calls}) == 2
+
+
+def test_a_dask_worker_that_is_busy_holds_up_no_other(tmp_path: Path) -> None:
+    with engine_of(Settings(engine="dask", workers=2)) as made:
+        assert made.workers is not None
+        busy = made.workers.submit(wait_for, tmp_path / "go on")
+        with made.workers.share(SHARED) as shared:
+            made.workers.submit(tell_process, shared).result()
+        (tmp_path / "go on").touch()
+        assert busy.result()
