@@ -88,11 +88,11 @@ def test_a_cluster_as_it_stands_there(tmp_path: Path, prefect_server: None) -> N
     }.items():
         block = block.replace(there, here)
     lines = re.sub(r"\s+#.*", "", block).replace("\\\n", "").splitlines()
-    scheduler, setting, worker, (_, *flow) = (shlex.split(line) for line in lines)
-    name, value = setting[1].split("=")
+    scheduler, *settings, worker, (_, *flow) = (shlex.split(line) for line in lines)
+    configured = dict(words[1].split("=") for words in settings)
     dataset = dataset_for("", tmp_path)
     with HubServer(dataset, "tahoebio/Tahoe-100M") as hub:
-        environment = os.environ | hub.environment(tmp_path / "hub") | {name: value}
+        environment = os.environ | hub.environment(tmp_path / "hub") | configured
         environment["PREFECT_API_URL"] = get_current_settings().api.url or ""
         local = ["--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
         with running(["-m", *scheduler, *local], environment, tmp_path / "scheduler.log"):

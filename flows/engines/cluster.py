@@ -31,8 +31,8 @@ _FIRST_WORKER_SECONDS = 60.0
 _COUNTED_SECONDS = 1.0
 _HAND_OUT_SECONDS = 2.0
 _BEGINNINGS = 3
-# Each worker would look a hundred times a second at what it does, in vain: a twentieth of its time.
-_CONFIGURED = {"distributed.worker.profile.enabled": False}
+# Each worker would look at itself a hundred times a second: a twentieth of its time.
+_CONFIGURED = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
 _GOES_ON = "what is finished is kept: the same command goes on from there"
 
 
