@@ -128,7 +128,7 @@ def promises(measured: Measured) -> list[Row]:
     cpu = 100 * used / measured["compute_core_seconds"]
     ideal = measured["kernel_core_seconds"] * measured["pace"] / WORKERS
     over = made["wall_seconds"] - ideal
-    wall = 100 * over / (measured["compute_core_seconds"] / WORKERS)
+    wall = 100 * over / (measured["compute_core_seconds"] * measured["pace"] / WORKERS)
     return [
         Row("flow process, most memory", f"{peak:.2f} GB", "at most 1", peak <= 1),
         Row(
