@@ -90,7 +90,7 @@ def test_a_worker_that_joins_late_does_all_that_is_left_when_the_first_one_dies(
         assert results(str(tmp_path / "output")) == expected
 
 
-@pytest.mark.parametrize("limit", ["210MB", "340MB"], ids=["to begin", "to work"])
+@pytest.mark.parametrize("limit", ["170MB", "250MB"], ids=["to begin", "to work"])
 def test_workers_without_enough_memory_end_the_run_in_one_line_and_better_ones_finish_it(
     simulated: Path,
     tmp_path: Path,
