@@ -149,11 +149,10 @@ def promises(measured: Measured) -> list[Row]:
 def render(measured: Measured) -> str:
     """Everything as text."""
     rows = [[row.what, row.measured, row.promised, "kept" if row.kept else "NOT KEPT"] for row in promises(measured)]
-    return "\n".join([*table(["what", "measured", "promised", ""], rows), "", *details(measured)])
+    return "\n".join([*table(["what", "measured", "promised", ""], rows), "", *_details(measured)])
 
 
-def details(measured: Measured) -> list[str]:
-    """What is measured beside what is promised."""
+def _details(measured: Measured) -> list[str]:
     made, found = measured["runs"]["made"], measured["runs"]["found"]
     runs = made, found
     figures = [

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import reduce
-from itertools import islice, repeat, takewhile
+from itertools import chain, islice, repeat, takewhile
 from operator import iadd
 from typing import Any, Generic, Self, TypeVar
 
@@ -73,9 +73,9 @@ class Blocks(Generic[Read]):
         Raises:
             NumericsError: the function refused a block; names it.
         """
-        sizes = groups(len(self.sources))
         with at_work(self.workers) as workers:
-            for results in self._calls(workers, sizes if workers.are_far else repeat(1), list, function, each):
+            sizes = groups(len(self.sources)) if workers.are_far else []
+            for results in self._calls(workers, sizes, list, function, each):
                 yield from results
 
     def sum(self, function: Callable[..., Result], *each: Iterable[Any]) -> Result:
@@ -89,20 +89,22 @@ class Blocks(Generic[Read]):
             if workers.are_far:
                 sums = self._calls(workers, sizes, _sum_up, function, each)
             else:
-                sums = _sums_of(self._calls(workers, repeat(1), _sum_up, function, each), sizes)
+                sums = _sums_of(self._calls(workers, [], _sum_up, function, each), sizes)
             total: Result = _sum_up(sums)
             return total
 
     def _calls(
         self,
         workers: Workers,
-        sizes: Iterable[int],
+        sizes: Sequence[int],
         gather: Callable[[Iterable[Any]], Any],
         function: Callable[..., Any],
         each: Iterable[Iterable[Any]],
     ) -> Iterator[Any]:
+        """Call a worker for so many blocks each time, and for each that is left by itself."""
         items = zip(self.names, self.sources, *each, strict=True)
-        together = takewhile(bool, (list(islice(items, size)) for size in sizes))
+        # To the end of all: only there it is seen that one has too many.
+        together = takewhile(bool, (list(islice(items, size)) for size in chain(sizes, repeat(1))))
         with workers.share(_Step(self.read, function, gather)) as step:
             yield from in_order(workers, _work, ((step, group) for group in together))
 
@@ -143,7 +145,9 @@ def _sum_up(results: Iterable[Any]) -> Any:
 
 def _sums_of(results: Iterator[Any], sizes: Iterable[int]) -> Iterator[Any]:
     """Sum up so many results each time, no sooner than they are there."""
-    return (_sum_up(islice(results, size)) for size in sizes)
+    # The results come first, and so to their end.
+    for first, size in zip(results, sizes, strict=True):
+        yield _sum_up(chain([first], islice(results, size - 1)))
 
 
 def groups(blocks: int) -> list[int]:

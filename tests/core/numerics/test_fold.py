@@ -1,5 +1,6 @@
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from tasks.core.base.errors import NumericsError
 from tasks.core.numerics.block import Float64Array
 from tasks.core.numerics.fold import Blocks, groups, in_order
-from tasks.core.numerics.workers import Threads
+from tasks.core.numerics.workers import Threads, put_to_work
 
 
 def test_results_come_in_order_whoever_finishes_first() -> None:
@@ -90,6 +91,36 @@ def test_sums_are_the_same_to_the_last_bit_whoever_works() -> None:
 
     assert summed(1).tobytes() == summed(3).tobytes()
     np.testing.assert_allclose(summed(1), rows.sum(axis=0, dtype=np.float64), rtol=1e-12)
+
+
+class FarThreads(Threads):
+    """Get blocks as workers in other processes do."""
+
+    are_far = True
+
+
+def test_far_workers_give_the_same_to_the_last_bit_in_fewer_calls() -> None:
+    rows = np.random.default_rng(0).lognormal(sigma=5, size=(1_000, 3)).astype(np.float32)
+    blocks: Blocks[Any] = Blocks.cut(rows, 7, 2)
+
+    def found() -> tuple[bytes, list[int]]:
+        total = blocks.sum(lambda block: block.sum(axis=0, dtype=np.float64))
+        return total.tobytes(), list(blocks.map(lambda block, at: at + len(block), range(len(blocks.sources))))
+
+    here = found()
+    with FarThreads(2) as workers, put_to_work(workers):
+        assert found() == here
+
+
+@pytest.mark.parametrize("workers", [Threads, FarThreads])
+@pytest.mark.parametrize("arguments", [range(3), range(5)], ids=["too few", "too many"])
+def test_arguments_that_are_not_one_a_block_are_refused(workers: type[Threads], arguments: range) -> None:
+    blocks = blocks_of([1, 2, 3, 4])
+    with workers(2) as here, put_to_work(here):
+        with pytest.raises(ValueError, match="zip"):
+            list(blocks.map(lambda _, argument: argument, arguments))
+        with pytest.raises(ValueError, match="zip"):
+            blocks.sum(lambda _, argument: argument, arguments)
 
 
 @pytest.mark.parametrize(
