@@ -23,7 +23,7 @@ from flows.engines.sent import Answer, Shared, call, forget_shared
 from tasks.core.base.errors import EngineError, first_line
 from tasks.core.base.progress import Progress, heard_by, report
 from tasks.core.numerics.kept_blocks import forget_blocks
-from tasks.core.numerics.workers import Workers
+from tasks.core.numerics.workers import AHEAD, Workers
 
 _HERE = "127.0.0.1"
 _CONNECT_SECONDS = 10.0
@@ -59,8 +59,8 @@ class Cluster(Workers):
 
     @property
     def ahead(self) -> int:
-        """Twice as many as there are workers, so that each finds its next call when it has done one."""
-        return 2 * max(self.number, 1)
+        """Four for each worker there is now."""
+        return AHEAD * max(self.number, 1)
 
     @contextmanager
     def share(self, value: Any) -> Iterator[Any]:

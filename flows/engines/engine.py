@@ -15,7 +15,7 @@ from tasks.core.base.settings import RunSettings
 from tasks.core.numerics.workers import Workers
 
 # A cluster may grow while a run works.
-_MAY_GROW = 4
+_MAY_GROW = 2
 
 
 @dataclass(frozen=True)

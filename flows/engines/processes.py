@@ -20,7 +20,7 @@ from flows.engines.begin import Beginning, end_without_parent
 from flows.engines.sent import Answer, Shared, call
 from tasks.core.base.errors import EngineError
 from tasks.core.base.progress import heard_by, report
-from tasks.core.numerics.workers import Workers
+from tasks.core.numerics.workers import AHEAD, Workers
 
 _BROKEN = (
     "a worker process is gone: killed, or out of memory; what is finished is kept: the same command goes on from "
@@ -36,8 +36,8 @@ class Processes(Workers):
 
     @property
     def ahead(self) -> int:
-        """Two more than there are processes: while one fetches its next call, another may need one as well."""
-        return self._number + 2
+        """Four for each process."""
+        return AHEAD * self._number
 
     @contextmanager
     def share(self, value: Any) -> Iterator[Shared]:

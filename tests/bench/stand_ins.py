@@ -9,7 +9,6 @@ size. Stand-ins go to workers in other processes with the steps that use them.
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,7 +23,8 @@ from tasks.core.base.progress import Progress, report
 from tasks.core.base.settings import Settings
 from tasks.core.dataset import partition_steps
 from tasks.core.model.label import embedded_blocks, put_labels
-from tasks.core.numerics.block import Block, encode_matrix, encode_table
+from tasks.core.numerics.block import Block, NumberArray, encode_matrix, encode_table
+from tasks.core.numerics.fold import Blocks
 from tasks.core.numerics.krylov import block_width
 from tasks.core.numerics.moments import Moments
 from tasks.core.numerics.ranked import RankedMatrix
@@ -160,8 +160,9 @@ class StandIns:
 
         def make() -> Clustering:
             blocks = embedded_blocks(store, partitions, settings.threads)
+            centres = np.zeros((clusters, self._settings.pca_dim))
             for number in range(1, KMEANS_PASSES + 1):
-                deque(blocks.map(self._pass_over("clustering", KMEANS_PASSES), blocks.rows), maxlen=0)
+                _visit(blocks, lambda rows: self._take(key.stage, rows / KMEANS_PASSES), centres)
                 report(Progress("clustering", "pass", number))
             labels = put_labels(store, key, blocks, lambda cells: np.zeros(len(cells), np.int64))
             return Clustering(
@@ -201,9 +202,6 @@ class StandIns:
         common = {"key": key.digest, "origin": part.origin, "cells": part.cells}
         return common | {"nonzeros": 1_427 * part.cells, "blocks": blocks}
 
-    def _pass_over(self, stage: str, passes: int) -> Callable[[Any, int], None]:
-        return lambda _, rows: self._take(stage, rows / passes)
-
     def _take(self, stage: str, cells: float, began: float | None = None) -> None:
         """Sleep until the kernel would be done that began then, or else as the one before it was done.
 
@@ -230,14 +228,18 @@ class _Estimator:
     def fit(self, matrix: RankedMatrix, journal: object) -> None:
         take = self._take
         for number in range(1, SVD_PASSES + 1):
-            panel = np.zeros(_PANEL, np.float32)
-
-            def visit(_: object, rows: int, panel: Any = panel) -> _Sum:
-                take("svd", rows / SVD_PASSES)
-                return _Sum(panel.shape)
-
-            matrix.blocks.sum(visit, matrix.blocks.rows)
+            _visit(matrix.blocks, lambda rows: take("svd", rows / SVD_PASSES), np.zeros(_PANEL, np.float32))
             report(Progress("svd", "pass", number))
+
+
+def _visit(blocks: Blocks[Any], take: Callable[[float], None], given: NumberArray) -> None:
+    """Take a pass over blocks, in which each of them needs what is given, and gives a sum of its shape."""
+
+    def visit(_: object, rows: int) -> _Sum:
+        take(rows)
+        return _Sum(given.shape)
+
+    blocks.sum(visit, blocks.rows)
 
 
 class _Sum:

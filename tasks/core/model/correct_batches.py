@@ -14,7 +14,7 @@ from tasks.core.references.cells import Cells
 from tasks.core.references.model import Corrected, Embedding
 from tasks.core.storage.store import ObjectRef, Outcome, StageKey, Store
 
-VERSION = 3
+VERSION = 4
 
 
 def correct_batches(

@@ -10,7 +10,7 @@ from tasks.core.numerics.leiden import leiden
 from tasks.core.references.model import Communities, Embedding
 from tasks.core.storage.store import Outcome, StageKey, Store
 
-VERSION = 2
+VERSION = 3
 
 
 def find_communities(store: Store, partitions: Sequence[Embedding], settings: Settings) -> Outcome[Communities]:

@@ -18,7 +18,7 @@ from tasks.core.references.insight import Markers
 from tasks.core.references.model import Assigned
 from tasks.core.storage.store import Outcome, StageKey, Store
 
-VERSION = 3
+VERSION = 4
 _STATISTICS = ("scores", "logfoldchanges", "pvals", "pvals_adj", "pct_nz_group", "pct_nz_reference")
 
 

@@ -12,7 +12,7 @@ from tasks.core.numerics.matching import change_basis, match, names_after
 from tasks.core.references.model import Clustering, Embedding, Fitted, Model
 from tasks.core.storage.store import Outcome, StageKey, Store
 
-VERSION = 5
+VERSION = 6
 
 
 def fit_kmeans(

@@ -22,7 +22,7 @@ from tasks.core.references.insight import Comparison, CrossTable, Mixing, Scores
 from tasks.core.references.model import Assigned, Embedding
 from tasks.core.storage.store import Outcome, StageKey, Store
 
-VERSION = 3
+VERSION = 4
 # What is computed of a sample costs its square.
 _SAMPLE = 3_000
 

@@ -11,7 +11,7 @@ from tasks.core.numerics.lloyd import assign, sum_up
 from tasks.core.references.model import Assigned, Clusters, Embedding, Labels
 from tasks.core.storage.store import ObjectRef, Outcome, StageKey, Store
 
-VERSION = 2
+VERSION = 3
 
 
 def label_cells(

@@ -14,7 +14,7 @@ from tasks.core.references.cells import GeneOrder, Normalized
 from tasks.core.references.model import ChosenGenes
 from tasks.core.storage.store import ObjectRef, Outcome, StageKey, Store
 
-VERSION = 2
+VERSION = 3
 
 
 def prepare_genes(

@@ -153,8 +153,8 @@ def _sums_of(results: Iterator[Any], sizes: Iterable[int]) -> Iterator[Any]:
 def groups(blocks: int) -> list[int]:
     """How many blocks each group has, by the number of all blocks alone.
 
-    A group's sum may have a long way to go. So there are not many more groups than the root of the blocks, but twelve
-    at least, for as many workers.
+    A group's sum may have a long way to go. So there are not many more groups than twice the root of the blocks, but
+    twelve at least, for as many workers.
     """
     return tapered(blocks, max(min(blocks // _LEAST_GROUPS, math.isqrt(blocks)), 1))
 

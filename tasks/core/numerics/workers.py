@@ -11,6 +11,10 @@ from tasks.core.base.deadline import in_time, time_left
 
 R = TypeVar("R")
 
+# Calls under way or waiting for each worker that is far. Results are taken in order: while one share takes its time,
+# the others must not want for the smaller ones that follow.
+AHEAD = 4
+
 
 class Workers(Executor):
     """An executor that knows how much to have under way, and hands each worker what all of them need only once."""
@@ -21,7 +25,7 @@ class Workers(Executor):
     @property
     @abstractmethod
     def ahead(self) -> int:
-        """How many calls to have under way or waiting: a few more than there are workers now."""
+        """How many calls to have under way or waiting: more than there are workers now."""
 
     @abstractmethod
     def share(self, value: Any) -> AbstractContextManager[Any]:

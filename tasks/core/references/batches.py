@@ -10,7 +10,7 @@ from tasks.core.storage.store import Outcome, Reference
 
 # A task run takes the Prefect server some hundredths of a second, the run's process some 40 kB, and the database half
 # of that; and so many for each stage leave enough for the workers to share evenly.
-_MOST_BATCHES = 400
+_MOST_BATCHES = 320
 
 
 class _Placed(Protocol):

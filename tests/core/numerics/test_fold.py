@@ -124,7 +124,7 @@ def test_arguments_that_are_not_one_a_block_are_refused(workers: type[Threads], 
 
 
 @pytest.mark.parametrize(
-    ("blocks", "large", "small", "number"), [(1, 1, 1, 1), (10, 1, 1, 10), (100, 8, 2, 17), (48_000, 219, 54, 306)]
+    ("blocks", "large", "small", "number"), [(1, 1, 1, 1), (10, 1, 1, 10), (100, 8, 1, 19), (48_000, 219, 13, 395)]
 )
 def test_groups_are_many_enough_for_many_workers_and_few_enough_to_add_up(
     blocks: int, large: int, small: int, number: int

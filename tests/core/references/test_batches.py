@@ -22,8 +22,8 @@ def parts(number: int) -> list[Part]:
     [
         pytest.param(2, 20_000, 2, id="full partitions, each by itself"),
         pytest.param(11, 100_000, 11, id="shards that do not divide into full ones"),
-        pytest.param(80, 20_000, 7, id="a few cells of each of many shards"),
-        pytest.param(10_164, 95_624_334, 554, id="all of Tahoe-100M"),
+        pytest.param(80, 20_000, 11, id="a few cells of each of many shards"),
+        pytest.param(10_164, 95_624_334, 561, id="all of Tahoe-100M"),
         pytest.param(3, 1, 1, id="hardly any cells"),
     ],
 )
