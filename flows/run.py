@@ -7,10 +7,11 @@ from pathlib import Path
 # pass for a top-level module.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from tasks.core.base.memory import importing  # noqa: E402  (the path must be set first)
-
-with importing():
-    from flows.command_line import main
-
+# Processes that work for this one come by here as well, and want nothing of it but the path.
 if __name__ == "__main__":
+    from tasks.core.base.memory import importing
+
+    with importing():
+        from flows.command_line import main
+
     sys.exit(main(sys.argv[1:]))

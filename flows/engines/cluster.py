@@ -31,6 +31,8 @@ _FIRST_WORKER_SECONDS = 60.0
 _COUNTED_SECONDS = 1.0
 _HAND_OUT_SECONDS = 2.0
 _BEGINNINGS = 3
+# Bytes that take no longer to send than it takes to have all workers fetch them first.
+_SENT_WITH_EACH_CALL = 2**16
 # Each worker would look at itself a hundred times a second: a twentieth of its time.
 _CONFIGURED = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
 _GOES_ON = "what is finished is kept: the same command goes on from there"
@@ -64,14 +66,18 @@ class Cluster(Workers):
 
     @contextmanager
     def share(self, value: Any) -> Iterator[Any]:
-        """Give a value to the cluster once; workers get it from each other.
+        """Give a value to the cluster once; workers get it from each other. A small one goes with each call.
 
         As the result of a call, which the scheduler can have made again where the worker that held it is gone.
         """
+        shared = Shared.of(value)
+        if shared.size <= _SENT_WITH_EACH_CALL:
+            yield shared
+            return
         with self._explained():
-            shared = self._client.submit(_same, Shared.of(value), pure=False)
-            self._hand_out(shared)
-        yield shared
+            of_cluster = self._client.submit(_same, shared, pure=False)
+            self._hand_out(of_cluster)
+        yield of_cluster
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call a function on one of the workers."""

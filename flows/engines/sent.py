@@ -31,6 +31,11 @@ class Shared:
         """Pack a value."""
         return cls(uuid4().hex, cloudpickle.dumps(value))
 
+    @property
+    def size(self) -> int:
+        """Bytes that it is packed in."""
+        return len(self._bytes())
+
     def into(self, folder: Path) -> "Shared":
         """Put what is packed into a file, for processes of this machine."""
         path = folder / self.name

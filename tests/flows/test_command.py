@@ -68,6 +68,17 @@ def test_a_server_that_fails_later_is_told_in_one_line(server_url: str) -> None:
         raise httpx.ReadError("busy\nand more")
 
 
+def test_processes_that_work_for_a_run_import_nothing_of_its_command() -> None:
+    # As they are started: with the command's own file, under another name.
+    lines = [
+        "import runpy, sys",
+        "runpy.run_path('flows/run.py', run_name='__mp_main__')",
+        "print(sorted(name for name in sys.modules if name.startswith(('flows', 'tasks', 'prefect'))))",
+    ]
+    ran = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
+
+
 def test_help_describes_every_setting(tmp_path: Path) -> None:
     ran = command("--help", folder=tmp_path)
     assert ran.returncode == 0

@@ -23,6 +23,8 @@ from tasks.stage import of_each
 
 KEY = "AWS_ACCESS_KEY_ID"
 SHARED = "of all calls"
+# More than goes with each call.
+LARGE = "x" * 10**6
 
 
 def look(shared: str, store: Store) -> tuple[str, str, str | None, int, int]:
@@ -54,8 +56,9 @@ def refuse() -> None:
 
 
 @pytest.mark.parametrize("engine", ["processes", "dask"])
+@pytest.mark.parametrize("value", [SHARED, LARGE], ids=["small", "large"])
 def test_workers_know_what_the_run_knows_and_tell_it_what_they_know(
-    engine: str, tmp_path: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatch
+    engine: str, value: str, tmp_path: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(KEY, raising=False)
     Secret(value={KEY: "a key", "AWS_SECRET_ACCESS_KEY": "a secret"}).save("workers", overwrite=True)
@@ -63,9 +66,9 @@ def test_workers_know_what_the_run_knows_and_tell_it_what_they_know(
     said: list[Progress] = []
     with heard_by(said.append), engine_of(settings) as made:
         assert made.workers is not None
-        with made.workers.share(SHARED) as shared:
+        with made.workers.share(value) as shared:
             found = made.workers.submit(look, shared, Store.at(str(tmp_path))).result()
-        assert found[:4] == (SHARED, str(tmp_path), "a key", 1)
+        assert found[:4] == (value, str(tmp_path), "a key", 1)
         assert found[4] != os.getpid()
         with deadline("slow", 0.1), pytest.raises(StageTimeoutError, match=r"stage slow .* 0\.1 s"):
             made.workers.submit(in_time, time_left(), wait, 0.2).result()
@@ -91,11 +94,12 @@ def test_a_step_is_done_where_there_is_no_prefect(engine: str) -> None:
     assert not found.has_prefect
 
 
-def test_calls_go_to_all_dask_workers_from_the_first_on() -> None:
+@pytest.mark.parametrize("value", [SHARED, LARGE], ids=["small", "large"])
+def test_calls_go_to_all_dask_workers_from_the_first_on(value: str) -> None:
     with engine_of(Settings(engine="dask", workers=2)) as made:
         assert made.workers is not None
         for _ in range(3):
-            with made.workers.share(SHARED) as shared:
+            with made.workers.share(value) as shared:
                 calls = [made.workers.submit(tell_process, shared) for _ in range(2)]
                 assert len({call.result() for call in calls}) == 2
 
@@ -104,7 +108,7 @@ def test_a_dask_worker_that_is_busy_holds_up_no_other(tmp_path: Path) -> None:
     with engine_of(Settings(engine="dask", workers=2)) as made:
         assert made.workers is not None
         busy = made.workers.submit(wait_for, tmp_path / "go on")
-        with made.workers.share(SHARED) as shared:
+        with made.workers.share(LARGE) as shared:
             made.workers.submit(tell_process, shared).result()
         (tmp_path / "go on").touch()
         assert busy.result()
