@@ -61,14 +61,14 @@ class Cluster(Workers):
 
     @property
     def ahead(self) -> int:
-        """Four for each worker there is now."""
+        """So many for each worker there is now."""
         return AHEAD * max(self.number, 1)
 
     @contextmanager
     def share(self, value: Any) -> Iterator[Any]:
-        """Give a value to the cluster once; workers get it from each other. A small one goes with each call.
+        """Send a small value with each call; give a large one to the cluster once, for workers to get from each other.
 
-        As the result of a call, which the scheduler can have made again where the worker that held it is gone.
+        As the result of a call, that is: the scheduler can have it made again where the worker that held it is gone.
         """
         shared = Shared.of(value)
         if shared.size <= _SENT_WITH_EACH_CALL:

@@ -36,7 +36,7 @@ class Processes(Workers):
 
     @property
     def ahead(self) -> int:
-        """Four for each process."""
+        """So many for each process."""
         return AHEAD * self._number
 
     @contextmanager

@@ -162,7 +162,7 @@ class StandIns:
             blocks = embedded_blocks(store, partitions, settings.threads)
             centres = np.zeros((clusters, self._settings.pca_dim))
             for number in range(1, KMEANS_PASSES + 1):
-                _visit(blocks, lambda rows: self._take(key.stage, rows / KMEANS_PASSES), centres)
+                _visit(blocks, lambda rows: self._take("clustering", rows / KMEANS_PASSES), centres)
                 report(Progress("clustering", "pass", number))
             labels = put_labels(store, key, blocks, lambda cells: np.zeros(len(cells), np.int64))
             return Clustering(

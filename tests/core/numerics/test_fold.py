@@ -97,6 +97,11 @@ class FarThreads(Threads):
     """Get blocks as workers in other processes do."""
 
     are_far = True
+    calls = 0
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        return super().submit(fn, *args, **kwargs)
 
 
 def test_far_workers_give_the_same_to_the_last_bit_in_fewer_calls() -> None:
@@ -110,6 +115,8 @@ def test_far_workers_give_the_same_to_the_last_bit_in_fewer_calls() -> None:
     here = found()
     with FarThreads(2) as workers, put_to_work(workers):
         assert found() == here
+        # One that sums and one that does not.
+        assert workers.calls == 2 * len(groups(len(blocks.sources))) < 2 * len(blocks.sources)
 
 
 @pytest.mark.parametrize("workers", [Threads, FarThreads])
