@@ -6,7 +6,7 @@ from typing import TypeVar
 from prefect.client.schemas.objects import State
 
 from flows.artifacts import show_results
-from flows.credentials import lent
+from flows.credentials import hold
 from flows.endings import told
 from flows.progress import told_to_prefect
 from flows.stages import Stages, stages
@@ -35,15 +35,15 @@ def carry_out(
         make_record: makes the record of that.
         shares: of each stage in the work of a large run, for a bar that moves evenly.
     """
-    with lent(settings.credentials):
-        store, output = store_of(settings), output_of(settings)
-        for place in (store, output):
-            place.check_writable()
-        with told_to_prefect(shares), stages(settings) as run:
-            found = run.until_whole(lambda: all_stages(run, settings))
-            run.mark.end(found)
-        keep_only(settings, run.mark.name)
-        record = make_record(settings, found, run.costs)
-        write_record(output, record)
-        show_results(record, output)
+    hold(settings.credentials)
+    store, output = store_of(settings), output_of(settings)
+    for place in (store, output):
+        place.check_writable()
+    with told_to_prefect(shares), stages(settings) as run:
+        found = run.until_whole(lambda: all_stages(run, settings))
+        run.mark.end(found)
+    keep_only(settings, run.mark.name)
+    record = make_record(settings, found, run.costs)
+    write_record(output, record)
+    show_results(record, output)
     return told(record)

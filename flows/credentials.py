@@ -1,8 +1,6 @@
-"""S3 credentials from a Prefect block, lent to a run through its environment and read anew when S3 refuses them."""
+"""S3 credentials from a Prefect block, held under its name and read anew when S3 refuses them."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any
 
@@ -25,9 +23,8 @@ _IN_A_SECRET = (
 _IN_A_BLOCK = f"a block that is no secret must have the fields {' and '.join(list(_FIELDS)[:2])}"
 
 
-@contextmanager
-def lent(block: str | None) -> Iterator[None]:
-    """Put the credentials of a block into the environment for as long as the `with` lasts.
+def hold(block: str | None) -> None:
+    """Have this process hold the credentials of a block, for all that it opens with the block's name.
 
     Args:
         block: its type and name, as `secret/lab`; None for none.
@@ -37,12 +34,10 @@ def lent(block: str | None) -> Iterator[None]:
         ServerError: the Prefect server does not answer.
     """
     if block is None:
-        yield
         return
     # They are read anew on any thread, where the server that this run reports to is not known.
     context = copy_context()
-    with keyring.lend(lambda: context.copy().run(_read, block)):
-        yield
+    keyring.hold(block, lambda: context.copy().run(_read, block))
 
 
 def _read(block: str) -> dict[str, str]:

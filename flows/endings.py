@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Completed
 
 from flows.artifacts import not_vital
-from flows.credentials import lent
+from flows.credentials import hold
 from tasks.core.base.settings import RunSettings
 from tasks.core.results.record import Record, RunRecord
 from tasks.core.storage.runs import end_mark
@@ -32,8 +32,8 @@ def settle_mark(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> N
     """Tell the store that a run is over that could not do so itself, and why."""
     given = {name: value for name, value in flow_run.parameters.items() if name in RunSettings.model_fields}
     settings = RunSettings.model_validate(given)
-    with lent(settings.credentials):
-        end_mark(store_of(settings), str(flow_run.id), f"{state.name}: {state.message}")
+    hold(settings.credentials)
+    end_mark(store_of(settings), str(flow_run.id), f"{state.name}: {state.message}")
 
 
 def _tell_skipped(record: Record) -> list[str]:

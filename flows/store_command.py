@@ -3,16 +3,18 @@
 import argparse
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
+from pydantic import ValidationError
 from rich.table import Table
 
 from flows import console
+from tasks.core.base.errors import SettingsError
+from tasks.core.base.refusals import explain
 from tasks.core.base.settings import Settings
 from tasks.core.results import housekeeping
 from tasks.core.results.housekeeping import Contents
-from tasks.core.storage.store import Store
+from tasks.core.storage.store import Store, store_of
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -37,24 +39,24 @@ def run(arguments: Sequence[str]) -> int:
     commands.choices["prune"].add_argument("--days", type=float, default=30.0, help="of how many days (default: 30)")
     commands.choices["prune"].add_argument("--dry_run", action="store_true", help="only say what would be removed")
     given = parser.parse_args(arguments)
-    with _lent(given.credentials):
-        return _do(given, Store.at(given.store))
+    try:
+        settings = Settings(store=given.store, credentials=given.credentials)
+    except ValidationError as error:
+        raise SettingsError(explain(error)) from None
+    if settings.credentials is not None:
+        _hold(settings.credentials)
+    return _do(given, store_of(settings))
 
 
-@contextmanager
-def _lent(block: str | None) -> Iterator[None]:
-    if block is None:
-        yield
-        return
+def _hold(block: str) -> None:
     # Prefect takes seconds to import, and most stores need nothing of it.
     from flows import server  # noqa: PLC0415
 
     with server.chosen() as chosen:
-        from flows.credentials import lent  # noqa: PLC0415
+        from flows.credentials import hold  # noqa: PLC0415
 
         chosen.check()
-        with lent(block):
-            yield
+        hold(block)
 
 
 def _do(given: argparse.Namespace, store: Store) -> int:

@@ -2,7 +2,6 @@
 
 import os
 import threading
-from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing import parent_process
@@ -12,8 +11,6 @@ from tasks.core.base.memory import importing, keep_freed_memory, use_one_heap
 from tasks.core.numerics.fold import one_blas_thread
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# What is lent is lent for as long as the process lives.
-_lent = ExitStack()
 
 
 @dataclass(frozen=True)
@@ -39,17 +36,17 @@ class Beginning:
         one_blas_thread()
         os.environ.update(dict.fromkeys(_THREADS, "1"))
         if self.block is not None:
-            _borrow(self.block, self.server)
+            _hold(self.block, self.server)
 
 
-def _borrow(block: str, server: str | None) -> None:
+def _hold(block: str, server: str | None) -> None:
     # Prefect takes a second to import, and nothing else of a worker's work needs it.
     from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: PLC0415
 
-    from flows.credentials import lent  # noqa: PLC0415
+    from flows.credentials import hold  # noqa: PLC0415
 
     with temporary_settings({PREFECT_API_URL: server}):
-        _lent.enter_context(lent(block))
+        hold(block)
 
 
 def end_without_parent() -> None:

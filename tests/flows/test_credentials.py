@@ -16,7 +16,7 @@ from prefect.client.schemas.filters import LogFilter, LogFilterLevel
 from pydantic import SecretStr
 
 from flows.command_line import main
-from flows.credentials import lent
+from flows.credentials import hold
 from tasks.core.storage.files import Files
 from tests.s3_server import BUCKET, KEY, SECRET, S3Server
 
@@ -76,9 +76,8 @@ def test_a_run_with_keys_from_a_block_needs_no_others_and_shows_none(
     assert not os.environ.keys() & KEYS.keys()
     assert main(["store", "verify", "--store", f"{place}/store", "--credentials", block]) == 0
     said = capsys.readouterr()
-    with lent(block):
-        files = Files(place, patience=5)
-        left = {entry.path: files.read(entry.path) or b"" for entry in files.walk()}
+    files = Files(place, 5, block)
+    left = {entry.path: files.read(entry.path) or b"" for entry in files.walk()}
     assert f'"credentials": "{block}"'.encode() in left["output/run.json"]
     assert any(block in line for line in told())
     for text in (caplog.text, said.out, said.err, *told(), *(str(data) for data in left.values())):
@@ -86,11 +85,12 @@ def test_a_run_with_keys_from_a_block_needs_no_others_and_shows_none(
 
 
 def test_keys_that_were_renewed_in_the_block_are_found(place: str) -> None:
-    with lent(save(KEYS | {"AWS_SECRET_ACCESS_KEY": "run-out"})):
-        save(KEYS)
-        files = Files(place, patience=5)
-        files.write("file", b"abc")
-        assert files.read("file") == b"abc"
+    block = save(KEYS | {"AWS_SECRET_ACCESS_KEY": "run-out"})
+    hold(block)
+    save(KEYS)
+    files = Files(place, 5, block)
+    files.write("file", b"abc")
+    assert files.read("file") == b"abc"
 
 
 @pytest.mark.parametrize(

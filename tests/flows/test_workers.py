@@ -18,6 +18,7 @@ from tasks.core.base.progress import Progress, heard_by, report
 from tasks.core.base.settings import Settings
 from tasks.core.numerics.workers import put_to_work
 from tasks.core.references.batches import Batch
+from tasks.core.storage.keyring import keyring
 from tasks.core.storage.store import Outcome, Store
 from tasks.stage import of_each
 
@@ -31,7 +32,8 @@ def look(shared: str, store: Store) -> tuple[str, str, str | None, int, int]:
     """Tell what a worker finds where it is."""
     report(Progress("test", "look", 1, 2))
     threads = max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
-    return shared, store.url, os.environ.get(KEY), threads, os.getpid()
+    key = None if KEY in os.environ else keyring.options("secret/workers")["key"]
+    return shared, store.url, key, threads, os.getpid()
 
 
 def wait(seconds: float) -> None:

@@ -5,11 +5,12 @@ run that fits a model, and `ApplySettings`, of one that applies it.
 """
 
 import os
+import re
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from tasks.core.base.errors import SettingsError
 from tasks.core.base.recipes import (
     NONE,
     PLAIN,
@@ -41,10 +42,33 @@ def _without_credentials(url: str) -> str:
 
 def has_credentials(url: object) -> bool:
     """Whether a URL names a user, and so maybe a password."""
-    return "@" in urlsplit(str(url)).netloc
+    return "@" in str(url).partition("://")[2].partition("/")[0]
+
+
+def is_on_s3(place: str) -> bool:
+    """Whether a place is on S3, not a path on this machine, which may have any characters.
+
+    Raises:
+        SettingsError: it is neither, or not as it is to be written.
+    """
+    if re.match(r"s3a?://[^/?]+(/|$)", place):
+        if "?versionId=" in place:
+            raise SettingsError("'?versionId=' cannot be in the name of a place on S3")
+        return True
+    if re.match(r"s3a?:", place, re.IGNORECASE):
+        raise SettingsError("a place on S3 is written as s3://bucket/prefix, in small letters and with two slashes")
+    if re.match(r"[a-z][a-z0-9+.-]*:/", place, re.IGNORECASE):
+        raise SettingsError("it is neither a path nor a place as s3://bucket/prefix; a path may begin with ./")
+    return False
+
+
+def _as_place(place: str) -> str:
+    is_on_s3(place)
+    return place
 
 
 Url = Annotated[str, Field(min_length=1), AfterValidator(_without_credentials)]
+Place = Annotated[Url, AfterValidator(_as_place)]
 
 
 class CellSettings(BaseModel):
@@ -148,7 +172,7 @@ class FitSettings(CellSettings):
 class ModelSettings(CellSettings):
     """What to apply to the cells."""
 
-    model: Url = Field()
+    model: Place = Field()
     """The model to apply: the output folder of an earlier run, a path or s3://bucket/prefix."""
 
 
@@ -167,11 +191,11 @@ class RunSettings(CellSettings):
     """Join the dataset's own tables of samples, drugs and cell lines to the cells' metadata: dose, targets, organ."""
     revision: str | None = Field(None, min_length=1)
     """Revision on the Hub: a branch, tag or commit; resolved to a commit and recorded."""
-    store: Url = Field(".store")
+    store: Place = Field(".store")
     """Where intermediates live: a path or s3://bucket/prefix."""
     keep_intermediates: Literal["none", "counts", "all"] = Field("all")
     """What stays in the store after a run that ended well: nothing, the cells and their counts, or all."""
-    output: Url = Field(".")
+    output: Place = Field(".")
     """Where results go: a path or s3://bucket/prefix."""
     csv_rows: int = Field(10_000_000, ge=0)
     """Cells up to which embeddings.csv is one file; more are in embeddings-csv/, in parts of about a million."""

@@ -157,7 +157,7 @@ def _quoted(text: str) -> str:
 
 
 def _files(settings: ApplySettings) -> Files:
-    return Store.at(settings.model, settings.patience).files
+    return Store.at(settings.model, settings.patience, settings.credentials).files
 
 
 def _place(files: Files) -> str:

@@ -1,8 +1,8 @@
 """Bytes under a URL: a folder on a local disk or a prefix on S3, used the same way, passing trouble waited out.
 
-S3's credentials, region and endpoint come from where AWS's own tools look: the environment, profile files, the
-machine's role; `keyring` may lend some to the environment. They are looked up anew when S3 refuses them, so a long
-run outlives the ones it began with.
+S3's credentials, region and endpoint come from where AWS's own tools look (the environment, profile files, the
+machine's role), or from what `keyring` holds. They are looked up anew when S3 refuses them, so a long run outlives the
+ones it began with.
 """
 
 import errno
@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
-from tasks.core.base.errors import StoreError, first_line
+from tasks.core.base.errors import SettingsError, StoreError, first_line
+from tasks.core.base.settings import is_on_s3
 from tasks.core.storage.keyring import keyring
 
 R = TypeVar("R")
@@ -48,25 +49,29 @@ class Files:
     """Files below a URL.
 
     Args:
-        url: a path, or a URL that fsspec knows, such as `s3://bucket/prefix`.
+        url: a path, or `s3://bucket/prefix`, taken as it stands.
         patience: seconds for which to go on trying where a server does not answer, or not well.
+        credentials: name under which `keyring` holds those for S3; None for AWS's own.
 
     Raises:
-        StoreError: the URL's scheme is unknown.
+        SettingsError: the URL is of another kind.
     """
 
-    def __init__(self, url: str, patience: float) -> None:
+    def __init__(self, url: str, patience: float, credentials: str | None = None) -> None:
         self.url = url
         self.patience = patience
-        try:
-            self._open()
-        except (ValueError, ImportError) as error:
-            raise StoreError(f"'{url}' is neither a path nor a URL this can write to: {error}") from error
+        self.credentials = credentials
+        self.is_local = not is_on_s3(url)
+        self.root = _root(url)
+        self._fs: Any = None
+        self._keys = -1
 
     @property
-    def is_local(self) -> bool:
-        """Whether they are on this machine."""
-        return "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+    def fs(self) -> Any:
+        """Their file system, opened with the credentials that are held now."""
+        if self._keys != keyring.changes(self.credentials):
+            self._open()
+        return self._fs
 
     def locate(self, path: str) -> str:
         """Full path or URL of a file, for messages and for readers outside this class."""
@@ -161,9 +166,9 @@ class Files:
         return (entry for entry in self.walk(folder) if not entry.path.rpartition("/")[2].startswith("."))
 
     def _open(self) -> None:
-        self._keys = keyring.changes
-        options = _S3_OPTIONS if self.url.startswith(("s3://", "s3a://")) else {}
-        self.fs, self.root = fsspec.core.url_to_fs(self.url, skip_instance_cache=True, **options)
+        keys = keyring.changes(self.credentials)
+        self._fs, _ = filesystem_of(self.url, self.credentials)
+        self._keys = keys
 
     def _write(self, path: str, function: Callable[[], R]) -> R:
         try:
@@ -173,21 +178,53 @@ class Files:
 
     def _try(self, action: str, path: str, function: Callable[[], R]) -> R:
         waits = _waits(0.0 if self.is_local else self.patience)
-        if self._keys != keyring.changes:
-            self._open()
         while True:
-            keys = self._keys
+            keys = keyring.changes(self.credentials)
             try:
                 return function()
             except FileNotFoundError:
                 raise
             except Exception as error:  # a server's client fails in many ways
                 wait = next(waits, None)
-                if wait is None or not _is_worth_another(error, keys):
+                if wait is None or not self._is_worth_another(error, keys):
                     raise StoreError(f"cannot {action} {self.locate(path)}: {_reason(error)}") from error
             time.sleep(wait)
             # With new connections, and credentials that may have been renewed.
             self._open()
+
+    def _is_worth_another(self, error: Exception, keys: int) -> bool:
+        passing = _may_pass(error)
+        # Keys may have been renewed where they come from, and S3 does not always say that it wants that.
+        renewed = (not passing or isinstance(error, PermissionError)) and keyring.renew(self.credentials, keys)
+        return passing or renewed
+
+
+def filesystem_of(url: str, credentials: str | None = None) -> tuple[Any, str]:
+    """Open the file system that a place is on; give it, and the place's path there.
+
+    Args:
+        url: a path, or `s3://bucket/prefix`, taken as it stands.
+        credentials: name under which `keyring` holds those for S3; None for AWS's own.
+
+    Raises:
+        SettingsError: the URL is of another kind.
+        StoreError: nothing is held under the name.
+    """
+    if not is_on_s3(url):
+        return LocalFileSystem(), _root(url)
+    # It takes a while to import.
+    from s3fs import S3FileSystem  # noqa: PLC0415
+
+    return S3FileSystem(skip_instance_cache=True, **_S3_OPTIONS, **keyring.options(credentials)), _root(url)
+
+
+def _root(url: str) -> str:
+    if is_on_s3(url):
+        return url.partition("://")[2].rstrip("/")
+    try:
+        return str(Path(url).expanduser().absolute())
+    except RuntimeError:
+        raise SettingsError(f"{url}: there is no such home folder") from None
 
 
 def _waits(patience: float) -> Iterator[float]:
@@ -195,13 +232,6 @@ def _waits(patience: float) -> Iterator[float]:
     while time.monotonic() < until:
         yield wait * random.uniform(0.5, 1.5)  # noqa: S311  (no secret)
         wait = min(2 * wait, _LONGEST_WAIT)
-
-
-def _is_worth_another(error: Exception, keys: int) -> bool:
-    passing = _may_pass(error)
-    # Keys that were lent may have been renewed where they come from, and S3 does not always say that it wants that.
-    renewed = (not passing or isinstance(error, PermissionError)) and keyring.renew(keys)
-    return passing or renewed
 
 
 def _may_pass(error: Exception) -> bool:

@@ -1,63 +1,82 @@
-"""S3's credentials that come from elsewhere than AWS's own tools look: lent to the environment, renewed on demand."""
+"""S3's credentials that come from elsewhere than AWS's own tools look: held by this process under a name.
 
-import os
+Only the file systems that are opened with that name have them: they are in no environment, which children inherit and
+other runs of the process share, and in nothing that is written or sent.
+"""
+
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
 
-from tasks.core.base.errors import TahoeFlowError
+from tasks.core.base.errors import StoreError, TahoeFlowError
 
 KEY_NAMES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-NAMES = (*KEY_NAMES, "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
-# Keys of two origins do not go together.
-_REPLACED = (*KEY_NAMES, "AWS_PROFILE")
+_REGIONS, _ENDPOINTS = ("AWS_REGION", "AWS_DEFAULT_REGION"), ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+NAMES = (*KEY_NAMES, *_REGIONS, *_ENDPOINTS)
 
 
 class Keyring:
-    """What the environment of this process holds for S3.
-
-    Attributes:
-        changes: how often it has changed: who has looked at it before the last change must look again.
-    """
+    """What this process holds, by name."""
 
     def __init__(self) -> None:
-        self.changes = 0
         self._lock = threading.Lock()
-        self._read: Callable[[], Mapping[str, str]] | None = None
-        self._lent: Mapping[str, str] = {}
+        self._readers: dict[str, Callable[[], Mapping[str, str]]] = {}
+        self._held: dict[str, Mapping[str, str]] = {}
+        self._changes: dict[str, int] = {}
 
-    @contextmanager
-    def lend(self, read: Callable[[], Mapping[str, str]]) -> Iterator[None]:
-        """Put what `read` gives, values by `NAMES`, into the environment for as long as the block lasts."""
-        before = {name: os.environ.get(name) for name in (*NAMES, *_REPLACED)}
-        self._put(read())
-        self._read = read
-        try:
-            yield
-        finally:
-            self._read = None
-            for name in before:
-                os.environ.pop(name, None)
-            self._put({name: value for name, value in before.items() if value is not None})
-
-    def renew(self, seen: int) -> bool:
-        """Read anew what is lent, unless that was done after so many changes; say whether there is something new."""
+    def hold(self, name: str, read: Callable[[], Mapping[str, str]]) -> None:
+        """Hold what `read` gives, values by `NAMES`; it is asked again where S3 refuses them."""
+        held = read()
         with self._lock:
-            if self._read is not None and self.changes == seen:
+            self._readers[name] = read
+            self._put(name, held)
+
+    def options(self, name: str | None) -> dict[str, Any]:
+        """Give s3fs's options for what is held; none where AWS's own tools are to look.
+
+        Raises:
+            StoreError: nothing is held under this name.
+        """
+        if name is None:
+            return {}
+        held = self._held.get(name)
+        if held is None:
+            raise StoreError(f"the credentials of {name} have not been read by this process")
+        key, secret, token = (held.get(of_key) for of_key in KEY_NAMES)
+        places = {"region_name": _first(held, _REGIONS), "endpoint_url": _first(held, _ENDPOINTS)}
+        return {
+            "key": key,
+            "secret": secret,
+            "token": token,
+            "client_kwargs": {option: value for option, value in places.items() if value is not None},
+            # A profile that the environment names is of other keys, and need not be there.
+            "session_vars": {"profile": (None, None, None, None)},
+        }
+
+    def changes(self, name: str | None) -> int:
+        """How often what is held has changed: who has opened with it before the last change must open again."""
+        return 0 if name is None else self._changes.get(name, 0)
+
+    def renew(self, name: str | None, seen: int) -> bool:
+        """Read anew what is held, unless that was done after so many changes; say whether there is something new."""
+        if name is None:
+            return False
+        with self._lock:
+            if name in self._readers and self.changes(name) == seen:
                 # What S3 says of the old ones tells more than why there are no new ones.
                 with suppress(TahoeFlowError):
-                    lent = self._read()
-                    if lent != self._lent:
-                        self._put(lent)
-            return self.changes != seen
+                    self._put(name, self._readers[name]())
+            return self.changes(name) != seen
 
-    def _put(self, lent: Mapping[str, str]) -> None:
-        if lent.keys() & set(KEY_NAMES):
-            for name in _REPLACED:
-                os.environ.pop(name, None)
-        os.environ.update(lent)
-        self._lent = lent
-        self.changes += 1
+    def _put(self, name: str, held: Mapping[str, str]) -> None:
+        if held != self._held.get(name):
+            self._held[name] = held
+            self._changes[name] = self.changes(name) + 1
+
+
+def _first(held: Mapping[str, str], names: tuple[str, ...]) -> str | None:
+    return next((held[name] for name in names if name in held), None)
 
 
 keyring = Keyring()

@@ -77,26 +77,27 @@ class Store:
     """Objects and stages' results below a URL.
 
     Args:
-        url: a path, or a URL that fsspec knows, such as `s3://bucket/prefix`.
+        url: a path, or `s3://bucket/prefix`, taken as it stands.
         patience: seconds for which to go on trying where a server does not answer, or not well.
+        credentials: name under which this process holds those for S3; None for AWS's own.
 
     Raises:
-        StoreError: the URL's scheme is unknown.
+        SettingsError: the URL is of another kind.
     """
 
-    def __init__(self, url: str, patience: float = PATIENCE) -> None:
+    def __init__(self, url: str, patience: float = PATIENCE, credentials: str | None = None) -> None:
         self.url = url
-        self.files = Files(url, patience)
+        self.files = Files(url, patience, credentials)
 
     @classmethod
     @lru_cache(maxsize=8)
-    def at(cls, url: str, patience: float = PATIENCE) -> Self:
+    def at(cls, url: str, patience: float = PATIENCE, credentials: str | None = None) -> Self:
         """Give the store at a URL, one object a process."""
-        return cls(url, patience)
+        return cls(url, patience, credentials)
 
-    def __reduce__(self) -> tuple[Callable[..., "Store"], tuple[str, float]]:
-        # Another process opens it for itself, with the credentials that it finds there.
-        return _store_at, (self.url, self.files.patience)
+    def __reduce__(self) -> tuple[Callable[..., "Store"], tuple[str, float, str | None]]:
+        # Another process opens it for itself, with the credentials that it holds.
+        return _store_at, (self.url, self.files.patience, self.files.credentials)
 
     def locate(self, path: str) -> str:
         """Full path of an object, for messages and for readers outside this class."""
@@ -188,18 +189,18 @@ class Store:
         self.files.set_aside(ref.path, f"{QUARANTINE}/{folder}/{uuid.uuid4().hex[:8]}-{name}")
 
 
-def _store_at(url: str, patience: float) -> Store:
-    return Store.at(url, patience)
+def _store_at(url: str, patience: float, credentials: str | None) -> Store:
+    return Store.at(url, patience, credentials)
 
 
 def store_of(settings: RunSettings) -> Store:
     """Where a run keeps its intermediates."""
-    return Store.at(settings.store, settings.patience)
+    return Store.at(settings.store, settings.patience, settings.credentials)
 
 
 def output_of(settings: RunSettings) -> Store:
     """Where a run leaves its results."""
-    return Store.at(settings.output, settings.patience)
+    return Store.at(settings.output, settings.patience, settings.credentials)
 
 
 def read_refs(manifest: bytes) -> Iterator[ObjectRef]:

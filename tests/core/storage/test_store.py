@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.base.errors import CorruptObjectError, StoreError
+from tasks.core.base.errors import CorruptObjectError, SettingsError, StoreError
 from tasks.core.storage.store import MANIFEST, ObjectRef, Reference, StageKey, Store, objects_of
 
 
@@ -121,7 +121,7 @@ def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_scheme_is_refused() -> None:
-    with pytest.raises(StoreError, match="neither a path nor a URL"):
+    with pytest.raises(SettingsError, match="neither a path nor a place as s3://bucket/prefix"):
         Store("nowhere://bucket")
 
 
