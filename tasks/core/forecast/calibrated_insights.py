@@ -115,5 +115,6 @@ class _InMemory:
     def writer(self, number: int) -> Callable[[int, Float32Array], Float32Array]:  # noqa: ARG002  (Harmony's)
         return lambda _index, z_nk: z_nk
 
-    def blocks(self, kept: Sequence[Float32Array]) -> Blocks[NumberArray]:
-        return Blocks(range(len(kept)), ["a block"] * len(kept), [len(block) for block in kept], kept.__getitem__, 1)
+    def blocks(self, kept: Sequence[Float32Array], workers: int) -> Blocks[NumberArray]:
+        rows = [len(block) for block in kept]
+        return Blocks(range(len(kept)), ["a block"] * len(kept), rows, kept.__getitem__, workers)

@@ -49,8 +49,8 @@ class Rounds(Protocol):
         A block that is written again (a stage that was stopped begins anew) replaces the first.
         """
 
-    def blocks(self, kept: Sequence[Any]) -> Blocks[NumberArray]:
-        """Give the blocks of the last round, in order, from where they were kept; those before are needed no more."""
+    def blocks(self, kept: Sequence[Any], workers: int) -> Blocks[NumberArray]:
+        """Give so many workers the blocks of the last round, in order; those before are needed no more."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class _Passes:
             centres_ck, added_bck = ridge(sums, self._cells_b, self._harmony.alpha, free.centres_ck)
             free = replace(free, centres_ck=centres_ck)
             masses, kept = self._correct(number, current, soft, added_bck, free)
-            current = self._rounds.blocks(kept)
+            current = self._rounds.blocks(kept, self._blocks.workers)
             report(Progress("correction", "round", number, note=f"objective {objectives[-1]:.6g}"))
             if (objectives[-2] - objectives[-1]) / abs(objectives[-2]) < self._harmony.tolerance:
                 return Harmonized(number, converged=True, objectives=tuple(objectives))
