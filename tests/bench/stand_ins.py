@@ -164,12 +164,12 @@ class StandIns:
             for number in range(1, KMEANS_PASSES + 1):
                 _visit(blocks, lambda rows: self._take("clustering", rows / KMEANS_PASSES), centres)
                 report(Progress("clustering", "pass", number))
-            labels = put_labels(store, key, blocks, lambda cells: np.zeros(len(cells), np.int64))
+            labels, sizes = put_labels(store, key, blocks, lambda cells: np.zeros(len(cells), np.int64), clusters)
             return Clustering(
                 key=key.digest,
                 centres=store.put(f"{key.folder}/centres.arrow", self._dense, clusters),
                 labels=labels,
-                sizes=(sum(blocks.rows), *[0] * (clusters - 1)),
+                sizes=sizes,
                 names=tuple(range(clusters)),
                 named=clusters,
                 inertia=0.0,

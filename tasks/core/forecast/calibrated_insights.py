@@ -104,8 +104,7 @@ def _labelled(sample: Sample, embedding: Embedding) -> Labels:
     ref = sample.store.put("centres", encode_matrix(centres), number)
     clusters = Clusters(key="calibration", centres=ref, names=tuple(range(number)))
     key = StageKey(stage="labels", version=0, inputs={})
-    labels = put_labels(sample.store, key, blocks, nearest_of(centres))
-    sizes = (embedding.cells // number,) * number
+    labels, sizes = put_labels(sample.store, key, blocks, nearest_of(centres), number)
     return Labels(**clusters.model_dump(exclude={"centres"}), centres=ref, labels=labels, sizes=sizes, inertia=0.0)
 
 
