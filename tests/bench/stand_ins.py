@@ -42,7 +42,7 @@ SVD_PASSES, KMEANS_PASSES = 9, 20
 SECONDS_A_CELL = 9.2 * 3600 / 1e8
 SHARES = {"streaming": 0.16, "matrix": 0.08, "normalization": 0.16, "svd": 0.39, "embedding": 0.06, "clustering": 0.05}
 # A panel of the SVD, all of Tahoe's genes by what a pass adds to the basis.
-_PANEL = (62_710, block_width(50))
+_PANEL = (62_710, block_width(50, 50))
 # Between two blocks of a group, at most; more lies between groups.
 _READING_SECONDS = 0.01
 _paced = threading.local()

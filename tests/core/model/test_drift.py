@@ -20,7 +20,10 @@ def shifted_cells(seed: int = 0) -> np.ndarray:
     """Cells of twenty components around a mean that is far from zero, as that of counts is."""
     rng = np.random.default_rng(seed)
     axes = np.linalg.qr(np.random.default_rng(0).normal(size=(GENES, 20)))[0]
-    return 5.0 + rng.normal(size=(500, 20)) * np.linspace(2.0, 1.0, 20) @ axes.T + 0.1 * rng.normal(size=(500, GENES))
+    cells: np.ndarray = (
+        5.0 + rng.normal(size=(500, 20)) * np.linspace(2.0, 1.0, 20) @ axes.T + 0.1 * rng.normal(size=(500, GENES))
+    )
+    return cells
 
 
 def fitted(store: Store, name: str, svd: PCA | TruncatedSVD, kept: int, centres: np.ndarray) -> Fitted:
