@@ -42,7 +42,7 @@ SVD_PASSES, KMEANS_PASSES = 9, 20
 SECONDS_A_CELL = 9.2 * 3600 / 1e8
 SHARES = {"streaming": 0.16, "matrix": 0.08, "normalization": 0.16, "svd": 0.39, "embedding": 0.06, "clustering": 0.05}
 # A panel of the SVD, all of Tahoe's genes by what a pass adds to the basis.
-_PANEL = (62_710, block_width(50))
+_PANEL = (62_710, block_width(50, 50))
 # Between two blocks of a group, at most; more lies between groups.
 _READING_SECONDS = 0.01
 _paced = threading.local()
@@ -164,12 +164,12 @@ class StandIns:
             for number in range(1, KMEANS_PASSES + 1):
                 _visit(blocks, lambda rows: self._take("clustering", rows / KMEANS_PASSES), centres)
                 report(Progress("clustering", "pass", number))
-            labels = put_labels(store, key, blocks, lambda cells: np.zeros(len(cells), np.int64))
+            labels, sizes = put_labels(store, key, blocks, lambda cells: np.zeros(len(cells), np.int64), clusters)
             return Clustering(
                 key=key.digest,
                 centres=store.put(f"{key.folder}/centres.arrow", self._dense, clusters),
                 labels=labels,
-                sizes=(sum(blocks.rows), *[0] * (clusters - 1)),
+                sizes=sizes,
                 names=tuple(range(clusters)),
                 named=clusters,
                 inertia=0.0,

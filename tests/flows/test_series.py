@@ -120,6 +120,26 @@ def test_what_a_series_needs_is_never_pruned_nor_left_out(run: Run, tmp_path: Pa
     assert ran.record["series"]["note"] == "run 2 of series 'weekly', begins from run 1"
 
 
+@pytest.mark.parametrize("distinct", [1, 3])
+def test_a_series_of_fewer_distinct_cells_than_clusters_goes_on(run: Run, tmp_path: Path, distinct: int) -> None:
+    kinds, output = random_cells(distinct, GENES, kinds=distinct), tmp_path / "again"
+    for index in range(2):
+        cells = [kinds[at % distinct] for at in range(30)]
+        dataset = write_dataset(tmp_path / "dataset", [table_of(cells)], gene_table(GENES), of=99, first=index)
+        ran = run(dataset=dataset, output=output, **SIZES | {"clusters": 5})
+        assert ran.code == 0, ran.err
+    sizes = ran.record["clustering"]["sizes"]
+    assert sorted(size for size in sizes if size) == [60 // distinct] * distinct
+    names = ran.record["clustering"]["names"]
+    assert names == list(range(5))
+    counted = dict(clusters_of(output).value_counts().iter_rows())
+    assert counted == {name: size for name, size in zip(names, sizes, strict=True) if size}
+    drift = ran.record["series"]["drift"]
+    assert drift["agreement"] == pytest.approx(1.0)
+    assert max(drift["shifts"].values()) < 1e-3
+    assert drift["new"] == drift["vanished"] == drift["exceeded"] == []
+
+
 def test_a_model_that_is_lost_is_told_and_done_without(run: Run, tmp_path: Path) -> None:
     dataset = grow(tmp_path / "dataset", 2)
     run(dataset=dataset, **SIZES)

@@ -104,8 +104,7 @@ def _labelled(sample: Sample, embedding: Embedding) -> Labels:
     ref = sample.store.put("centres", encode_matrix(centres), number)
     clusters = Clusters(key="calibration", centres=ref, names=tuple(range(number)))
     key = StageKey(stage="labels", version=0, inputs={})
-    labels = put_labels(sample.store, key, blocks, nearest_of(centres))
-    sizes = (embedding.cells // number,) * number
+    labels, sizes = put_labels(sample.store, key, blocks, nearest_of(centres), number)
     return Labels(**clusters.model_dump(exclude={"centres"}), centres=ref, labels=labels, sizes=sizes, inertia=0.0)
 
 
@@ -115,5 +114,6 @@ class _InMemory:
     def writer(self, number: int) -> Callable[[int, Float32Array], Float32Array]:  # noqa: ARG002  (Harmony's)
         return lambda _index, z_nk: z_nk
 
-    def blocks(self, kept: Sequence[Float32Array]) -> Blocks[NumberArray]:
-        return Blocks(range(len(kept)), ["a block"] * len(kept), [len(block) for block in kept], kept.__getitem__, 1)
+    def blocks(self, kept: Sequence[Float32Array], workers: int) -> Blocks[NumberArray]:
+        rows = [len(block) for block in kept]
+        return Blocks(range(len(kept)), ["a block"] * len(kept), rows, kept.__getitem__, workers)

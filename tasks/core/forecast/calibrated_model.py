@@ -8,6 +8,7 @@ import polars as pl
 import pyarrow as pa
 from sklearn.cluster import KMeans
 
+from tasks.core.base.settings import Settings
 from tasks.core.dataset.partition_steps import embed
 from tasks.core.dataset.stored_blocks import stored_blocks
 from tasks.core.forecast.timing import Sample, Timer, anew
@@ -39,11 +40,13 @@ def time_svd(sample: Sample, timer: Timer) -> None:
     read = timer.run("reading", nonzeros, lambda: [stored.read(ref).matrix(genes) for ref in stored.sources])
     blocks: Blocks[object] = Blocks(read, stored.names, stored.rows, lambda block: block, 1)
     gram = BlocksGram(blocks, moments)
-    krylov = BlockKrylov(len(gram.expressed), sample.settings.pca_dim, np.random.default_rng(0))
+    settings = sample.settings
+    rng = np.random.default_rng(0)
+    krylov = BlockKrylov(len(gram.expressed), settings.pca_dim, rng, settings.svd_max_passes)
     panel = krylov.following.astype(np.float32, order="C")
     product = timer.run("product", nonzeros * krylov.width, lambda: gram(panel))
     timer.run("sum", _SUMS * genes * krylov.width, lambda: _add_up(panel, genes))
-    timer.run("step", _STEPS * len(product) * krylov.width, lambda: _steps(krylov.components, product))
+    timer.run("step", _STEPS * len(product) * krylov.width, lambda: _steps(settings, product))
 
 
 def time_embedding(sample: Sample, timer: Timer) -> Embedding:
@@ -99,8 +102,8 @@ def _add_up(panel: Float32Array, genes: int) -> None:
         total += whole
 
 
-def _steps(components: int, product: Float64Array) -> None:
-    krylov = BlockKrylov(len(product), components, np.random.default_rng(0))
+def _steps(settings: Settings, product: Float64Array) -> None:
+    krylov = BlockKrylov(len(product), settings.pca_dim, np.random.default_rng(0), settings.svd_max_passes)
 
     def other_product(_: Float32Array) -> Float64Array:
         # So that the basis goes on growing.

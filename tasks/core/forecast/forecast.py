@@ -126,7 +126,7 @@ def _span(stages: Sequence[StageForecast], workers: int, price: float | None) ->
 
 def _passing(settings: Settings, extent: Extent) -> float:
     """Bytes of what is removed during the run: the basis of the SVD, pass by pass."""
-    columns = max(240, 6 * settings.pca_dim) + block_width(settings.pca_dim)
+    columns = max(240, 6 * settings.pca_dim) + block_width(settings.pca_dim, settings.svd_max_passes)
     return 8.0 * extent.genes * columns
 
 
@@ -153,7 +153,7 @@ def _results(settings: Settings, extent: Extent, rates: Rates) -> float:
 def _of_a_pass(settings: Settings, extent: Extent) -> float:
     """Bytes that a worker holds in a pass: a block, as it is read and as a matrix, and panels of genes by columns."""
     block = _BLOCK_BYTES * settings.block_cells * extent.nonzeros / extent.cells
-    return block + 3 * 4.0 * extent.genes * block_width(settings.pca_dim)
+    return block + 3 * 4.0 * extent.genes * block_width(settings.pca_dim, settings.svd_max_passes)
 
 
 def _memory(settings: Settings, extent: Extent, stages: Sequence[StageForecast], of_partition: float) -> float:

@@ -207,7 +207,8 @@ class _Work:
         )
 
     def _svd(self) -> StageForecast:
-        width, passes = block_width(self.settings.pca_dim), svd_passes(self.settings, simulated=self.extent.simulated)
+        width = block_width(self.settings.pca_dim, self.settings.svd_max_passes)
+        passes = svd_passes(self.settings, simulated=self.extent.simulated)
         every = passes + _WARM_UP
         blocks = self.extent.cells / self.settings.block_cells
         in_memory = 2 * _FLOAT * self.nonzeros

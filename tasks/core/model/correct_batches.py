@@ -66,9 +66,9 @@ class _StoredRounds:
 
         return write
 
-    def blocks(self, kept: Sequence[ObjectRef]) -> Blocks[NumberArray]:
+    def blocks(self, kept: Sequence[ObjectRef], workers: int) -> Blocks[NumberArray]:
         for ref in self.kept:
             self.store.files.remove(ref.path)
         self.kept = kept
         of_round = [part.model_copy(update={"table": ref}) for part, ref in zip(self.embeddings, kept, strict=True)]
-        return embedded_blocks(self.store, of_round, 1)
+        return embedded_blocks(self.store, of_round, workers)

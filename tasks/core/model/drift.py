@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 import numpy as np
+import scipy.linalg as la
 
 from tasks.core.base.errors import CorruptObjectError
 from tasks.core.base.settings import Settings
-from tasks.core.numerics.block import Float64Array, decode_matrix
+from tasks.core.numerics.block import Float64Array, NumberArray, decode_matrix
 from tasks.core.numerics.contingency import Contingency
 from tasks.core.numerics.matching import change_basis, relative_shifts
 from tasks.core.references.model import Clustering, Fitted
@@ -23,7 +24,8 @@ class Drift(Reference):
         shards_gone: shards of the one before that this run does not have, or that changed.
         explained_variance: summed ratios of the components, now and before.
         angles: degrees between the two spaces of components, ascending (principal angles).
-        overlap: share of the variance along the components of before that those of now span.
+        overlap: share of the variance of the components of before that those of now span: of each, the squared cosine
+            of its angle to their space, weighted by its variance; 1 where it had none.
         agreement: adjusted Rand index of the clusters of the cells in both; None without such cells.
         sizes: cells of each cluster by its name, now and before.
         shifts: how far each centre moved, by name, as a share of the way to the nearest other one.
@@ -60,7 +62,7 @@ def compare(store: Store, before: Fitted, now: Fitted, settings: Settings) -> Dr
         shards_gone=len(before.shards.items() - now.shards.items()),
         explained_variance=(sum(now.model.explained_variance_ratio), sum(before.model.explained_variance_ratio)),
         angles=tuple(float(angle) for angle in principal_angles(v_gk, w_gl)),
-        overlap=_overlap(v_gk, w_gl, np.array(before.model.singular_values)),
+        overlap=overlap(v_gk, w_gl, np.array(before.model.variances)),
         agreement=table.adjusted_rand_index if table.cells.any() else None,
         sizes=_sizes(now.clustering, before.clustering),
         shifts=_shifts(moved, found),
@@ -70,20 +72,18 @@ def compare(store: Store, before: Fitted, now: Fitted, settings: Settings) -> Dr
     return drift.model_copy(update={"exceeded": tuple(_exceeded(drift, settings))})
 
 
-def principal_angles(v_gk: Float64Array, w_gl: Float64Array) -> Float64Array:
+def principal_angles(v_gk: NumberArray, w_gl: NumberArray) -> Float64Array:
     """Degrees between two spaces, ascending; columns are orthonormal, or zeros, which span nothing."""
-    cosines = np.linalg.svd(_spanning(v_gk).T @ _spanning(w_gl), compute_uv=False)
-    return np.asarray(np.degrees(np.arccos(np.minimum(cosines, 1.0))))
+    if not (v_gk.any() and w_gl.any()):
+        return np.zeros(0)
+    return np.asarray(np.degrees(la.subspace_angles(v_gk.astype(np.float64), w_gl.astype(np.float64)))[::-1])
 
 
-def _spanning(v_gk: Float64Array) -> Float64Array:
-    wide = v_gk.astype(np.float64)
-    return wide[:, np.abs(wide).any(axis=0)]
-
-
-def _overlap(v_gk: Float64Array, w_gl: Float64Array, s_k: Float64Array) -> float:
-    kept = ((v_gk.T.astype(np.float64) @ w_gl.astype(np.float64)) ** 2).sum(axis=1)
-    return float((s_k**2 * np.minimum(kept, 1.0)).sum() / (s_k**2).sum())
+def overlap(v_gk: NumberArray, w_gl: NumberArray, variances_k: Float64Array) -> float:
+    """Share of the variance of components that others span; both are orthonormal, or zeros."""
+    spanned_k = ((v_gk.T.astype(np.float64) @ w_gl.astype(np.float64)) ** 2).sum(axis=1)
+    total = float(variances_k.sum())
+    return float(variances_k @ np.minimum(spanned_k, 1.0)) / total if total > 0 else 1.0
 
 
 def _shifts(before: dict[int, Float64Array], now: dict[int, Float64Array]) -> dict[int, float]:

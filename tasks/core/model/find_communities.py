@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from tasks.core.base.settings import Settings
 from tasks.core.model.label import embedded_blocks, put_labels
 from tasks.core.numerics.leiden import leiden
 from tasks.core.references.model import Communities, Embedding
 from tasks.core.storage.store import Outcome, StageKey, Store
 
-VERSION = 3
+VERSION = 4
 
 
 def find_communities(store: Store, partitions: Sequence[Embedding], settings: Settings) -> Outcome[Communities]:
@@ -22,12 +20,12 @@ def find_communities(store: Store, partitions: Sequence[Embedding], settings: Se
     def make() -> Communities:
         blocks = embedded_blocks(store, partitions, settings.threads)
         found = leiden(blocks, resolution, settings.seed)
-        sizes = np.bincount(found.labels_m, weights=found.sizes_m, minlength=len(found)).astype(int)
+        labels, sizes = put_labels(store, key, blocks, found.label, len(found))
         return Communities(
             key=key.digest,
             names=tuple(range(len(found))),
-            labels=put_labels(store, key, blocks, found.label),
-            sizes=tuple(sizes.tolist()),
+            labels=labels,
+            sizes=sizes,
             microclusters=len(found.sizes_m),
             modularity=found.modularity,
         )

@@ -12,7 +12,7 @@ from tasks.core.numerics.matching import change_basis, match, names_after
 from tasks.core.references.model import Clustering, Embedding, Fitted, Model
 from tasks.core.storage.store import Outcome, StageKey, Store
 
-VERSION = 6
+VERSION = 7
 
 
 def fit_kmeans(
@@ -43,11 +43,13 @@ def fit_kmeans(
         names = _names(kmeans.cluster_centers_, before, start)
         by_name = np.argsort(names)
         centres = kmeans.cluster_centers_[by_name]
+        # Of centres at one place the first has all cells: which one that is, their names decide.
+        labels, sizes = put_labels(store, key, blocks, nearest_of(centres), clusters)
         return Clustering(
             key=key.digest,
             centres=store.put(f"{key.folder}/centres.arrow", encode_matrix(centres), len(centres)),
-            labels=put_labels(store, key, blocks, nearest_of(centres)),
-            sizes=tuple(int(size) for size in kmeans.cluster_sizes_[by_name]),
+            labels=labels,
+            sizes=sizes,
             names=tuple(sorted(names)),
             named=max(max(names) + 1, 0 if start is None else start.clustering.named),
             inertia=kmeans.inertia_,

@@ -11,7 +11,7 @@ from tasks.core.numerics.lloyd import assign, sum_up
 from tasks.core.references.model import Assigned, Clusters, Embedding, Labels
 from tasks.core.storage.store import ObjectRef, Outcome, StageKey, Store
 
-VERSION = 3
+VERSION = 4
 
 
 def label_cells(
@@ -24,14 +24,14 @@ def label_cells(
     def make() -> Labels:
         blocks = embedded_blocks(store, partitions, settings.threads)
         centres = decode_matrix(store.get(clusters.centres))
-        sums = sum_up(blocks, centres)
+        labels, sizes = put_labels(store, key, blocks, nearest_of(centres), len(centres))
         return Labels(
             key=key.digest,
             centres=clusters.centres,
             names=clusters.names,
-            labels=put_labels(store, key, blocks, nearest_of(centres)),
-            sizes=tuple(int(size) for size in sums.sizes),
-            inertia=sums.inertia,
+            labels=labels,
+            sizes=sizes,
+            inertia=sum_up(blocks, centres).inertia,
         )
 
     return store.answer(key, Labels, make)
@@ -59,13 +59,17 @@ def read_labels(store: Store, assigned: Assigned) -> list[IntArray]:
 
 
 def put_labels(
-    store: Store, key: StageKey, blocks: Blocks[NumberArray], label: Callable[[NumberArray], IntArray]
-) -> tuple[ObjectRef, ...]:
-    """Leave the label of each cell in the store, an object a block."""
-    folder = key.folder
+    store: Store, key: StageKey, blocks: Blocks[NumberArray], label: Callable[[NumberArray], IntArray], clusters: int
+) -> tuple[tuple[ObjectRef, ...], tuple[int, ...]]:
+    """Leave the label of each cell in the store, an object a block; give these, and the cells of each cluster."""
+    folder, refs, sizes = key.folder, [], np.zeros(clusters, np.int64)
 
-    def put(cells: NumberArray, index: int) -> ObjectRef:
+    def put(cells: NumberArray, index: int) -> tuple[ObjectRef, IntArray]:
         labels = narrow(label(cells))
-        return store.put(f"{folder}/{index:05}.arrow", encode_matrix(labels[:, None]), len(labels))
+        ref = store.put(f"{folder}/{index:05}.arrow", encode_matrix(labels[:, None]), len(labels))
+        return ref, np.bincount(labels, minlength=clusters)
 
-    return tuple(blocks.map(put, np.arange(len(blocks.sources))))
+    for ref, of_block in blocks.map(put, np.arange(len(blocks.sources))):
+        refs.append(ref)
+        sizes += of_block
+    return tuple(refs), tuple(sizes.tolist())

@@ -1,10 +1,12 @@
 """K-means as a scikit-learn estimator, fitted in passes over blocks of rows."""
 
+import warnings
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -36,8 +38,8 @@ class BlockKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         init: (n_clusters, columns) centres to start from instead; None for the sample's best.
 
     Attributes:
-        cluster_centers_: (n_clusters, columns); where no points were left, the place of the point farthest from its
-            centre, as in KMeans.
+        cluster_centers_: (n_clusters, columns); where a pass left a cluster no points, the place of the point farthest
+            from its centre, as in KMeans. With fewer distinct points than clusters some stay empty, where another is.
         cluster_sizes_: (n_clusters,) points nearest to each centre.
         inertia_: sum of the squared distances of all points to their centres.
         labels_: (points,) cluster of each point; for points in memory only, blocks are for `predict`.
@@ -104,7 +106,10 @@ class BlockKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     def _start(self, sample: Float64Array, random: np.random.RandomState) -> Float64Array:
         if self.init is None:
-            best = KMeans(self.n_clusters, n_init=self.n_init, random_state=random).fit(sample)
+            with warnings.catch_warnings():
+                # Where the sample has fewer distinct points than there are clusters, sizes of 0 say so.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                best = KMeans(self.n_clusters, n_init=self.n_init, random_state=random).fit(sample)
             centres: Float64Array = best.cluster_centers_
             return centres
         if self.init.shape != (self.n_clusters, sample.shape[1]):

@@ -10,6 +10,7 @@ together. So the log of the penalty goes only half of the way to that of the new
 simulated cells, four such passes come to the objective of four of Harmony's within 1e-3.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 
 from tasks.core.base.errors import NumericsError, SettingsError
 from tasks.core.base.progress import Progress, report
@@ -49,8 +51,8 @@ class Rounds(Protocol):
         A block that is written again (a stage that was stopped begins anew) replaces the first.
         """
 
-    def blocks(self, kept: Sequence[Any]) -> Blocks[NumberArray]:
-        """Give the blocks of the last round, in order, from where they were kept; those before are needed no more."""
+    def blocks(self, kept: Sequence[Any], workers: int) -> Blocks[NumberArray]:
+        """Give so many workers the blocks of the last round, in order; those before are needed no more."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ class _Passes:
             centres_ck, added_bck = ridge(sums, self._cells_b, self._harmony.alpha, free.centres_ck)
             free = replace(free, centres_ck=centres_ck)
             masses, kept = self._correct(number, current, soft, added_bck, free)
-            current = self._rounds.blocks(kept)
+            current = self._rounds.blocks(kept, self._blocks.workers)
             report(Progress("correction", "round", number, note=f"objective {objectives[-1]:.6g}"))
             if (objectives[-2] - objectives[-1]) / abs(objectives[-2]) < self._harmony.tolerance:
                 return Harmonized(number, converged=True, objectives=tuple(objectives))
@@ -174,7 +176,10 @@ class _Passes:
             raise NumericsError("the embedding has values that are not finite")
         seed = self._harmony.seed
         kmeans = KMeans(self._clusters, n_init=_STARTS, max_iter=_START_ITERATIONS, random_state=seed)
-        return to_length_1(kmeans.fit(cells).cluster_centers_).astype(np.float64)
+        with warnings.catch_warnings():
+            # Of cells that are alike there are fewer kinds than clusters.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return to_length_1(kmeans.fit(cells).cluster_centers_).astype(np.float64)
 
     def _sum_up(self, blocks: Blocks[NumberArray], soft: SoftClusters) -> Masses:
         batches = len(self._cells_b)

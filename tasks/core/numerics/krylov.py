@@ -33,11 +33,12 @@ _STAYS = 1e-6
 _LEAST_ROOM = 240
 
 
-def block_width(components: int) -> int:
-    """Columns that a pass adds to the basis."""
+def block_width(components: int, passes: int) -> int:
+    """Columns that a pass adds to the basis, so that as many passes as there may be come to all components."""
     # A narrow block makes more passes but fewer columns in all; measured, from a fifth to two thirds of the components
     # take the same time. Whole vectors of four float32: a remainder costs as much as a vector more.
-    return max(8, min(64, components // 10 * 4))
+    needed = -(-components // passes)
+    return max(8, min(64, components // 10 * 4), -(-needed // 4) * 4)
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class BlockKrylov:
         genes: columns of the matrix.
         components: singular triplets wanted, `k`.
         rng: draws the first block.
+        most_passes: that will be made; the fewer, the wider the blocks.
 
     Attributes:
         passes: products with the Gram matrix so far.
@@ -71,10 +73,10 @@ class BlockKrylov:
         coupling: of the following block with the newest; residuals come from it.
     """
 
-    def __init__(self, genes: int, components: int, rng: np.random.Generator) -> None:
+    def __init__(self, genes: int, components: int, rng: np.random.Generator, most_passes: int) -> None:
         self.genes = genes
         self.components = components
-        self.width = min(genes, block_width(components))
+        self.width = min(genes, block_width(components, most_passes))
         self.most_columns = max(_LEAST_ROOM, 6 * components)
         self.passes = 0
         self.basis: list[FloatArray] = []
@@ -178,9 +180,11 @@ class BlockKrylov:
         scale = max(float(np.abs(self.coefficients).max()), np.finfo(float).tiny)
         kept = min(int((sizes > _NEGLIGIBLE * scale).sum()), room)
         block, coupling = left[:, :kept], np.ascontiguousarray(sizes[:kept, None] * right[:kept])
-        if kept == 0 and len(self.coefficients) < self.components:
-            block = np.random.default_rng(self.passes).standard_normal((self.genes, min(self.width, room)))
-            coupling = np.zeros((block.shape[1], panel.shape[1]))
+        if len(self.coefficients) + kept < self.components:
+            # What the matrix maps to, as far as it is seen, has fewer directions: random ones may find others.
+            more = min(self.width, room) - kept
+            block = np.hstack([block, np.random.default_rng(self.passes).standard_normal((self.genes, more))])
+            coupling = np.vstack([coupling, np.zeros((more, panel.shape[1]))])
         self._project_out(block)
         return _orthonormalized(block) if block.shape[1] else block, coupling
 

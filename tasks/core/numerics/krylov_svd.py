@@ -46,12 +46,14 @@ class KrylovSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     What scikit-learn's TruncatedSVD gives, by block Krylov passes (see the module `krylov`) over blocks of rows:
     products in float32, sums over blocks in float64 and always in the same order. A pass costs
-    `2 * nonzeros * width` multiplications, memory is a few panels of `genes * width` and a basis of `genes * 240`.
+    `2 * nonzeros * width` multiplications, memory is a few panels of `genes * width` and a basis of `genes * 240`
+    (or six times the components).
 
     Args:
         n_components: singular triplets, at most as many as there are columns.
         tol: residual of the worst component, `||X'X v - s^2 v|| / s^2`, at which to stop.
-        max_passes: passes over the data after which to stop in any case.
+        max_passes: passes over the data after which to stop in any case; where they are few for the components, each
+            adds more columns to the basis.
         n_jobs: threads, for a matrix in memory; blocks bring their own.
         random_state: seed of the first block of the basis.
         init: (any, columns) components of a matrix much like this one, to start from; None to start from nothing.
@@ -103,7 +105,8 @@ class KrylovSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             raise SettingsError(f"init has {self.init.shape[1]} columns, the matrix {self.n_features_in_}")
         expressed = matrix.moments.expressed
         seed = check_random_state(self.random_state).randint(2**31)
-        krylov = BlockKrylov(len(expressed), min(self.n_components, len(expressed)), np.random.default_rng(seed))
+        components = min(self.n_components, len(expressed))
+        krylov = BlockKrylov(len(expressed), components, np.random.default_rng(seed), self.max_passes)
         with one_blas_thread():
             pairs = self._iterate(krylov, matrix, journal or _NoJournal())
             self._learn(matrix, krylov, pairs)
@@ -146,10 +149,9 @@ class KrylovSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                 krylov.turn(self._gram(sample, matrix.moments))
 
     def _is_done(self, krylov: BlockKrylov, pairs: RitzPairs) -> bool:
-        if len(pairs.values) < krylov.components:
-            return krylov.is_complete
-        is_last = krylov.is_complete or krylov.passes >= self.max_passes
-        return is_last or bool(pairs.residuals.max() <= self.tol)
+        if krylov.is_complete or krylov.passes >= self.max_passes:
+            return True
+        return len(pairs.values) == krylov.components and bool(pairs.residuals.max() <= self.tol)
 
     def _learn(self, matrix: RankedMatrix, krylov: BlockKrylov, pairs: RitzPairs) -> None:
         self.rank_ = int((pairs.values > self._rounding(matrix.moments, pairs.values)).sum())

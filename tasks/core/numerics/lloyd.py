@@ -13,6 +13,8 @@ from tasks.core.numerics.block import Float64Array, IntArray, NumberArray
 from tasks.core.numerics.fold import Blocks
 
 _MOST_DISTANCES = 4_000_000
+# A cell that is nearer to its centre than this share of its length is at it: the rest is rounding.
+_AT_CENTRE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,12 @@ class ClusterSums:
     @classmethod
     def of(cls, cells: NumberArray, centres: Float64Array) -> Self:
         """Assign a block's cells, of shape (n, components), and sum them up."""
-        return reduce(add, (cls._of(part, centres) for part in _parts(cells, centres)))
+        firsts = _firsts(centres)
+        return reduce(add, (cls._of(part, centres, firsts) for part in _parts(cells, centres)))
 
     @classmethod
-    def _of(cls, cells: NumberArray, centres: Float64Array) -> Self:
-        labels, distances = _assign(cells, centres)
+    def _of(cls, cells: NumberArray, centres: Float64Array, firsts: IntArray) -> Self:
+        labels, distances = _assign(cells, centres, firsts)
         clusters = len(centres)
         membership = np.zeros((clusters, len(cells)))
         membership[labels, np.arange(len(cells))] = 1.0
@@ -70,18 +73,26 @@ class ClusterSums:
         )
 
     def centres(self) -> Float64Array:
-        """Mean of each cluster; an empty one takes over the cell farthest from its centre, as in sklearn."""
+        """Mean of each cluster; an empty one takes over the cell farthest from its centre, as in sklearn.
+
+        One that is left without cells, for they are all at their centres or it gave its last one away, is where the
+        largest is.
+        """
         sums, sizes = self.sums.copy(), self.sizes.copy()
-        for empty, point, label in zip(np.flatnonzero(sizes == 0), self.far, self.far_labels, strict=False):
+        away = self.far_distances > _AT_CENTRE**2 * (self.far**2).sum(axis=1)
+        for empty, point, label in zip(np.flatnonzero(sizes == 0), self.far[away], self.far_labels[away], strict=False):
             sums[label] -= point
             sizes[label] -= 1
             sums[empty], sizes[empty] = point, 1
-        return sums / np.maximum(sizes, 1)[:, None]
+        centres: Float64Array = sums / np.maximum(sizes, 1)[:, None]
+        centres[sizes == 0] = centres[sizes.argmax()]
+        return centres
 
 
 def assign(cells: NumberArray, centres: Float64Array) -> tuple[IntArray, Float64Array]:
     """Nearest centre of each cell, the first of equals, and the squared distance to it."""
-    labels, distances = zip(*(_assign(part, centres) for part in _parts(cells, centres)), strict=True)
+    firsts = _firsts(centres)
+    labels, distances = zip(*(_assign(part, centres, firsts) for part in _parts(cells, centres)), strict=True)
     return np.concatenate(labels), np.concatenate(distances)
 
 
@@ -92,10 +103,16 @@ def _parts(cells: NumberArray, centres: Float64Array) -> Iterator[NumberArray]:
         yield cells[start : start + rows]
 
 
-def _assign(cells: NumberArray, centres: Float64Array) -> tuple[IntArray, Float64Array]:
+def _firsts(centres: Float64Array) -> IntArray:
+    """Give the first of the centres at the place of each: BLAS does not score equal ones the same to the last bit."""
+    _, first, place = np.unique(centres, axis=0, return_index=True, return_inverse=True)
+    return first[place.ravel()]
+
+
+def _assign(cells: NumberArray, centres: Float64Array, firsts: IntArray) -> tuple[IntArray, Float64Array]:
     points = cells.astype(np.float64)
     scores = (centres**2).sum(axis=1) - 2.0 * (points @ centres.T)
-    labels = scores.argmin(axis=1)
+    labels = firsts[scores.argmin(axis=1)]
     nearest = points - centres[labels]
     return labels, np.einsum("nk,nk->n", nearest, nearest)
 

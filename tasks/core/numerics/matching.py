@@ -4,6 +4,9 @@ import numpy as np
 
 from tasks.core.numerics.block import Float64Array, FloatArray
 
+# Centres that are nearer to each other than this share of the longest are at one place: components are float32.
+_ONE_PLACE = 1e-6
+
 
 def change_basis(points_ck: Float64Array, from_gk: FloatArray, to_gl: FloatArray) -> Float64Array:
     """Express points, (c, k) in one orthonormal basis of gene space, in another: (c, l).
@@ -17,21 +20,23 @@ def change_basis(points_ck: Float64Array, from_gk: FloatArray, to_gl: FloatArray
 def match(before_ck: Float64Array, now_dk: Float64Array) -> dict[int, int]:
     """Tell which centre of before each centre of now continues.
 
-    A centre may continue one of before if it is nearer to it than that one was to any other; of all ways to pair them,
-    the one with the least sum of squared relative shifts (assignment of Kuhn 1955, scipy's `linear_sum_assignment`).
+    A centre may continue one of before if it is nearer to it than that one was to any at another place; of all ways to
+    pair them, the one with the least sum of squared relative shifts (Kuhn 1955, scipy's `linear_sum_assignment`).
 
     Returns:
         For centres of now that continue one of before, its index.
     """
-    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415  (what only complains should not wait for it)
+    # What only complains should not wait for them.
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415
+    from scipy.spatial.distance import cdist  # noqa: PLC0415
 
-    shifts_dc = _distances(now_dk, before_ck) / _gaps(before_ck)
+    shifts_dc = cdist(now_dk, before_ck) / _gaps(before_ck)
     now, before = linear_sum_assignment(np.minimum(shifts_dc, 1.0) ** 2)
     return {int(d): int(c) for d, c in zip(now, before, strict=True) if shifts_dc[d, c] < 1.0}
 
 
 def relative_shifts(before_ck: Float64Array, now_ck: Float64Array) -> Float64Array:
-    """(c,) how far each centre moved, as a share of the way from where it was to the nearest other centre."""
+    """(c,) how far each centre moved, as a share of the way from where it was to the nearest at another place."""
     moved = np.linalg.norm(now_ck - before_ck, axis=1)
     return np.asarray(moved / _gaps(before_ck))
 
@@ -50,10 +55,9 @@ def names_after(names: tuple[int, ...], named: int, continued: dict[int, int], c
 
 
 def _gaps(centres_ck: Float64Array) -> Float64Array:
-    apart = _distances(centres_ck, centres_ck)
-    np.fill_diagonal(apart, np.inf)
+    """(c,) the way from each centre to the nearest at another place; infinite where all are at one."""
+    from scipy.spatial.distance import cdist  # noqa: PLC0415
+
+    apart = cdist(centres_ck, centres_ck)
+    apart[apart <= _ONE_PLACE * np.linalg.norm(centres_ck, axis=1).max()] = np.inf
     return np.asarray(apart.min(axis=1))
-
-
-def _distances(a_ck: Float64Array, b_dk: Float64Array) -> Float64Array:
-    return np.asarray(np.linalg.norm(a_ck[:, None, :] - b_dk[None, :, :], axis=2))

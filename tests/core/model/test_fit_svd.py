@@ -139,6 +139,35 @@ def test_a_block_that_is_not_finite_is_named(settings: Settings, prepared: tuple
         fit_svd(store, [partitions[0], partitions[1].model_copy(update={"blocks": blocks})], order, settings, None)
 
 
+@pytest.mark.parametrize("max_passes", [2, 3])
+@pytest.mark.parametrize("killed_in", [None, 1])
+def test_passes_are_counted_on_where_a_fit_was_killed(
+    settings: Settings,
+    prepared: tuple[list[Normalized], GeneOrder],
+    monkeypatch: pytest.MonkeyPatch,
+    max_passes: int,
+    killed_in: int | None,
+) -> None:
+    store, made, save = Path(settings.store), [], KrylovPasses.save
+    # Four panels of the width that does for as many passes as it takes.
+    wide = settings.model_copy(update={"svd_max_passes": max_passes, "pca_dim": 150})
+
+    def save_and_count(self: KrylovPasses, krylov: BlockKrylov) -> None:
+        save(self, krylov)
+        made.append(krylov.passes)
+        if made == [killed_in]:
+            raise Killed
+
+    monkeypatch.setattr(KrylovPasses, "save", save_and_count)
+    if killed_in:
+        with pytest.raises(Killed):
+            fit_in(store, wide, prepared)
+    model = fit_in(store, wide, prepared)
+    assert made == list(range(1, max_passes + 1))
+    assert (model.passes, model.rank) == (max_passes, 150)
+    assert any("did not settle to the svd_tolerance" in told for told in model.shortcomings)
+
+
 def test_a_tolerance_that_cannot_be_met_is_flagged(
     settings: Settings, prepared: tuple[list[Normalized], GeneOrder]
 ) -> None:

@@ -22,25 +22,24 @@ Cells = tuple[Float32Array, IntArray]
 class MemoryRounds:
     """Keeps the last round in memory."""
 
-    workers: int
     kept: Sequence[Float32Array] = ()
 
     def writer(self, number: int) -> Callable[[int, Float32Array], Float32Array]:
         return lambda index, z_nk: z_nk
 
-    def blocks(self, kept: Sequence[Float32Array]) -> Blocks[NumberArray]:
+    def blocks(self, kept: Sequence[Float32Array], workers: int) -> Blocks[NumberArray]:
         self.kept = kept
         names = [f"block {index}" for index in range(len(kept))]
-        return Blocks(range(len(kept)), names, [len(block) for block in kept], kept.__getitem__, self.workers)
+        return Blocks(range(len(kept)), names, [len(block) for block in kept], kept.__getitem__, workers)
 
 
 def corrected(cells: Cells, size: int = 700, workers: int = 1, seed: int = 0) -> tuple[Float32Array, Harmonized]:
     z_nk, codes_n = cells
-    rounds = MemoryRounds(workers)
+    rounds = MemoryRounds()
     codes = [codes_n[start : start + size] for start in range(0, len(codes_n), size)]
     names = [f"plate{batch}" for batch in range(codes_n.max() + 1)]
     done = harmonize(Blocks.cut(z_nk, size, workers), codes, names, rounds, Harmony(seed=seed))
-    blocks = rounds.blocks(rounds.kept)
+    blocks = rounds.blocks(rounds.kept, workers)
     return np.concatenate([np.asarray(blocks.read(source), np.float32) for source in blocks.sources]), done
 
 
@@ -99,7 +98,7 @@ def test_a_block_without_cells_adds_nothing() -> None:
     parts = [slice(*ends) for ends in pairwise(cuts)]
     blocks = Blocks(parts, ["a", "b", "c"], [1_000, 0, 2_000], lambda part: z_nk[part], workers=2)
     names = [str(batch) for batch in range(5)]
-    rounds = MemoryRounds(1)
+    rounds = MemoryRounds()
     done = harmonize(blocks, [codes_n[part] for part in parts], names, rounds, Harmony())
     assert done.rounds == corrected(simulated())[1].rounds
     assert [len(block) for block in rounds.kept] == [1_000, 0, 2_000]

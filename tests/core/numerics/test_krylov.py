@@ -14,7 +14,7 @@ def solve(matrix: sp.csr_array, components: int, tolerance: float = 1e-5) -> tup
     def gram(q_gl: Float32Array) -> Float64Array:
         return np.asarray(matrix.T @ (matrix @ q_gl.astype(np.float64)))
 
-    krylov = BlockKrylov(matrix.shape[1], components, np.random.default_rng(0))
+    krylov = BlockKrylov(matrix.shape[1], components, np.random.default_rng(0), 200)
     for _ in range(200):
         krylov.advance(gram)
         pairs = krylov.ritz()
@@ -65,7 +65,7 @@ def test_vectors_stay_orthonormal_through_restarts() -> None:
 
 
 def test_memory_is_bounded_however_many_passes() -> None:
-    krylov = BlockKrylov(500, 40, np.random.default_rng(0))
+    krylov = BlockKrylov(500, 40, np.random.default_rng(0), 40)
     rng = np.random.default_rng(1)
     diagonal = 1 + rng.random(500)[:, None]
     for _ in range(40):
@@ -96,6 +96,6 @@ def test_an_ill_conditioned_matrix_is_no_trouble() -> None:
 
 
 def test_values_that_are_not_finite_are_refused() -> None:
-    krylov = BlockKrylov(20, 3, np.random.default_rng(0))
+    krylov = BlockKrylov(20, 3, np.random.default_rng(0), 9)
     with pytest.raises(NumericsError, match="not finite"):
         krylov.advance(lambda q_gl: np.full(q_gl.shape, np.nan))

@@ -1,9 +1,13 @@
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 from tasks.core.base.errors import NumericsError, SettingsError
 from tasks.core.numerics.fold import Blocks
+from tasks.core.numerics.krylov_pca import KrylovPCA
 from tasks.core.numerics.krylov_svd import KrylovSVD
 from tasks.core.numerics.ranked import RankedMatrix
 from tests.core.estimators import SKIPPED, checks_not_passed
@@ -145,6 +149,36 @@ def test_passes_that_do_not_suffice_leave_components_unsettled() -> None:
     assert svd.n_passes_ == 4
     assert not svd.settled_.all()
     assert (svd.settled_ == (svd.residuals_ <= svd.tol)).all()
+
+
+def rank_three(cells: int, genes: int) -> sp.csr_array:
+    rng = np.random.default_rng(0)
+    return sp.csr_array(rng.random((cells, 3)) @ rng.random((3, genes)))
+
+
+@pytest.mark.parametrize("estimator", [KrylovSVD, KrylovPCA])
+@pytest.mark.parametrize("made", [sparse, rank_three])
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize("max_passes", [1, 2, 3, 5])
+def test_passes_are_never_more_than_the_most_however_many_components_are_asked_for(
+    estimator: type[KrylovSVD], made: Callable[[int, int], sp.csr_array], max_passes: int, *, warm: bool
+) -> None:
+    x_ng = made(300, 150)
+    matrix = in_blocks(x_ng, [20] * 15)
+    reads: list[int] = []
+    # The second block is not of the sample that a cold start looks at.
+    read, seen = matrix.blocks.read, lambda part: reads.append(part is matrix.blocks.sources[1]) or read(part)
+    counted = replace(matrix, blocks=replace(matrix.blocks, read=seen))
+    init = np.linalg.qr(np.random.default_rng(1).normal(size=(150, 9)))[0].T if warm else None
+    svd = estimator(100, max_passes=max_passes, random_state=0, init=init).fit(counted)
+    assert sum(reads) == svd.n_passes_ <= max_passes
+    dense = x_ng.toarray() - (x_ng.toarray().mean(axis=0) if estimator is KrylovPCA else 0.0)
+    exact = np.linalg.svd(dense, compute_uv=False)[:100]
+    assert (svd.singular_values_ <= exact + 1e-3 * exact[0]).all(), "they are of a part of the space"
+    assert svd.rank_ == (3 if made is rank_three else 100)
+    assert svd.settled_.tolist() == (svd.residuals_ <= svd.tol).tolist()
+    if made is rank_three and max_passes > 1:
+        np.testing.assert_allclose(svd.singular_values_[:3], exact[:3], rtol=1e-4)
 
 
 def test_a_block_that_is_not_finite_is_named() -> None:

@@ -33,6 +33,19 @@ def test_a_single_centre_is_always_the_same() -> None:
     assert match(np.zeros((1, 2)), np.full((1, 2), 1e6)) == {0: 0}
 
 
+def test_centres_at_one_place_continue_each_other_and_one_of_them_alone_continues_one() -> None:
+    before = BEFORE[[0, 1, 1, 1, 2, 3]]
+    # What becomes of equal centres in another basis.
+    now = before + np.random.default_rng(0).normal(scale=1e-7, size=before.shape)
+    found = match(before, now)
+    assert sorted(found) == sorted(found.values()) == list(range(6))
+    assert {at: of for at, of in found.items() if at in (0, 4, 5)} == {0: 0, 4: 4, 5: 5}
+    assert match(before, now[[0, 1, 4, 5]]).keys() == {0, 1, 2, 3}
+    assert relative_shifts(before, now).max() < 1e-6
+    assert match(np.ones((3, 2)), np.ones((3, 2))).keys() == {0, 1, 2}
+    assert relative_shifts(np.zeros((3, 2)), np.zeros((3, 2))).tolist() == [0.0, 0.0, 0.0]
+
+
 def test_names_stay_and_new_ones_were_never_given() -> None:
     assert names_after((0, 2, 5), named=7, continued={0: 1, 2: 0}, clusters=4) == (2, 7, 0, 8)
 
