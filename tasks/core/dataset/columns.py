@@ -1,7 +1,9 @@
 """Metadata columns as codes: what batches and comparisons are made of."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,8 +11,9 @@ import pyarrow as pa
 from tasks.core.base.errors import SettingsError
 from tasks.core.base.recipes import Recipe
 from tasks.core.numerics.block import IntArray, decode_table, narrow
+from tasks.core.numerics.fold import Blocks
 from tasks.core.references.cells import Cells, Plan
-from tasks.core.storage.store import Store
+from tasks.core.storage.store import ObjectRef, Store
 
 # How a cell without a value is told of.
 NO_VALUE = "(none)"
@@ -23,17 +26,14 @@ class Column:
 
     Attributes:
         values: that occur, ascending, as text.
-        codes: for each partition, the place of each cell's value among them.
+        counts: cells of each value.
+        codes: the place of each cell's value among them, a block a partition.
     """
 
     name: str
     values: tuple[str, ...]
-    codes: tuple[IntArray, ...]
-
-    @property
-    def counts(self) -> IntArray:
-        """(values,) cells of each value."""
-        return np.bincount(np.concatenate(self.codes), minlength=len(self.values))
+    counts: tuple[int, ...]
+    codes: Blocks[IntArray]
 
 
 def check_columns(plan: Plan, recipe: Recipe) -> None:
@@ -51,34 +51,40 @@ def check_columns(plan: Plan, recipe: Recipe) -> None:
                 )
 
 
-def read_column(store: Store, partitions: Sequence[Cells], name: str) -> Column:
-    """Read one metadata column of all cells.
+def read_column(store: Store, partitions: Sequence[Cells], name: str, workers: int) -> Column:
+    """Look which values a metadata column of all cells has; the codes are read whenever they are needed.
 
     Raises:
         SettingsError: it has too many values to be one of groups.
     """
-    encoded = [_encode(store, part, name) for part in partitions]
-    values = sorted({value for of_part, _ in encoded for value in of_part})
-    if len(values) > _MOST_VALUES:
-        raise SettingsError(
-            f"column '{name}' has {len(values):,} values, more than the {_MOST_VALUES:,} that groups may be"
-        )
+    texts = _texts(store, partitions, name, workers)
+    counts: Counter[str] = Counter()
+    for of_part in texts.map(lambda part: {one["values"]: one["counts"] for one in part.value_counts().to_pylist()}):
+        counts.update(of_part)
+        if len(counts) > _MOST_VALUES:
+            raise SettingsError(
+                f"column '{name}' has {len(counts):,} values or more, and groups may be {_MOST_VALUES:,} at most"
+            )
+    values = tuple(sorted(counts))
     place = {value: at for at, value in enumerate(values)}
-    codes = tuple(
-        narrow(np.array([place[value] for value in of_part], np.int64)[within]) for of_part, within in encoded
-    )
-    return Column(name, tuple(values), codes)
+
+    def codes(source: Any) -> IntArray:
+        encoded = texts.read(source).dictionary_encode()
+        places = np.array([place[value] for value in encoded.dictionary.to_pylist()], np.int64)
+        return narrow(places[encoded.indices.to_numpy()])
+
+    return Column(name, values, tuple(counts[value] for value in values), replace(texts, read=codes))
 
 
-def read_batches(store: Store, partitions: Sequence[Cells], recipe: Recipe) -> Column | None:
-    """Read the batches of all cells, if they come in batches.
+def read_batches(store: Store, partitions: Sequence[Cells], recipe: Recipe, workers: int) -> Column | None:
+    """Look which batches all cells come in, if they come in batches.
 
     Raises:
         SettingsError: all cells are of one batch, or one of them has a single cell.
     """
     if recipe.batch_column is None:
         return None
-    column = read_column(store, partitions, recipe.batch_column)
+    column = read_column(store, partitions, recipe.batch_column, workers)
     if len(column.values) == 1:
         raise SettingsError(
             f"--batch {column.name}: all cells have the value '{column.values[0]}', and batches must be two or more; "
@@ -93,7 +99,15 @@ def read_batches(store: Store, partitions: Sequence[Cells], recipe: Recipe) -> C
     return column
 
 
-def _encode(store: Store, part: Cells, name: str) -> tuple[list[str], IntArray]:
-    column = decode_table(store.get(part.metadata)).column(name)
-    texts = column.cast(pa.string()).combine_chunks().fill_null(NO_VALUE).dictionary_encode()
-    return texts.dictionary.to_pylist(), texts.indices.to_numpy()
+def _texts(store: Store, partitions: Sequence[Cells], name: str, workers: int) -> Blocks[Any]:
+    def read(ref: ObjectRef) -> Any:
+        column = decode_table(store.get(ref)).column(name)
+        return column.cast(pa.string()).combine_chunks().fill_null(NO_VALUE)
+
+    return Blocks(
+        sources=[part.metadata for part in partitions],
+        names=[store.locate(part.metadata.path) for part in partitions],
+        rows=[part.cells for part in partitions],
+        read=read,
+        workers=workers,
+    )

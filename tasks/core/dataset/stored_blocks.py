@@ -1,8 +1,8 @@
 """What all partitions have in the store, as folds take it."""
 
-from collections.abc import Iterator, Sequence
-
-import numpy as np
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import Any
 
 from tasks.core.numerics.block import Block, IntArray
 from tasks.core.numerics.fold import Blocks
@@ -38,7 +38,16 @@ def stored_moments(store: Store, partitions: Sequence[Normalized], workers: int)
     return total
 
 
-def by_block(partitions: Sequence[InBlocks], codes: Sequence[IntArray]) -> Iterator[IntArray]:
-    """Cut what is known of each cell, an array a partition, into the blocks of the partitions."""
-    for part, of_part in zip(partitions, codes, strict=True):
-        yield from np.split(of_part, np.cumsum([ref.rows for ref in part.blocks])[:-1])
+def by_block(partitions: Sequence[InBlocks], codes: Blocks[IntArray]) -> Blocks[IntArray]:
+    """Cut what is known of each cell, read partition by partition, into the blocks of the partitions."""
+    sources: list[tuple[Any, int, int]] = []
+    for part, source in zip(partitions, codes.sources, strict=True):
+        ends = list(accumulate((ref.rows for ref in part.blocks), initial=0))
+        sources += [(source, start, stop) for start, stop in pairwise(ends)]
+    return Blocks(
+        sources=sources,
+        names=[f"what is known of block {at:,}" for at in range(len(sources))],
+        rows=[stop - start for _, start, stop in sources],
+        read=lambda of: codes.read(of[0])[of[1] : of[2]],
+        workers=codes.workers,
+    )

@@ -14,7 +14,7 @@ from tasks.core.model.judge import Judged, judge
 from tasks.core.model.label import embedded_blocks, nearest_of, put_labels
 from tasks.core.model.map_cells import map_cells
 from tasks.core.model.prepare_genes import prepare_genes
-from tasks.core.numerics.block import Float32Array, NumberArray, encode_matrix
+from tasks.core.numerics.block import Float32Array, IntArray, NumberArray, encode_matrix
 from tasks.core.numerics.fold import Blocks
 from tasks.core.numerics.harmony import Harmony, harmonize
 from tasks.core.references.cells import Counted
@@ -75,11 +75,11 @@ def _time_genes(sample: Sample, timer: Timer) -> Prepared:
 
 def _time_correction(sample: Sample, embedding: Embedding, timer: Timer) -> None:
     blocks = embedded_blocks(sample.store, [embedding], 1)
-    codes = np.arange(embedding.cells) % _BATCHES
+    codes: Blocks[IntArray] = Blocks.cut(np.arange(embedding.cells) % _BATCHES, embedding.cells, 1)
     names = [str(batch) for batch in range(_BATCHES)]
     for step, rounds in (("harmony", 1), ("correction", 1 + _ROUNDS)):
         harmony = Harmony(max_rounds=rounds, tolerance=0.0)
-        timer.once(step, 1.0, lambda: harmonize(blocks, [codes], names, _InMemory(), harmony))  # noqa: B023
+        timer.once(step, 1.0, lambda: harmonize(blocks, codes, names, _InMemory(), harmony))  # noqa: B023
     # What more rounds take more; the rest is the start, on a sample.
     a_round = max(timer.seconds["correction"] - timer.seconds["harmony"], 0.0) / _ROUNDS
     timer.seconds["harmony"] = max(timer.seconds["harmony"] - a_round, 0.0)

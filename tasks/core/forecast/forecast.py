@@ -19,8 +19,6 @@ USUAL_WORKERS = (2, 16, 32, 64)
 _BEGIN_SECONDS = 12.0
 # Python, Prefect and all libraries; and what the client keeps of a task run until the flow ends.
 _PROCESS_BYTES, _TASK_RUN_BYTES = 420e6, 37e3
-# What the flow's process holds of each cell where clusters are compared with columns: codes and labels.
-_CODE_BYTES = 4.0
 # Share of the genes that any cell expresses, the others' loadings being zeros; and bytes of a gene's id and symbol.
 _EXPRESSED, _GENE_BYTES = {True: 0.4, False: 1.0}, 27.0
 # Of a nonzero in a block: decoded, and as a matrix.
@@ -157,9 +155,6 @@ def _of_a_pass(settings: Settings, extent: Extent) -> float:
 
 
 def _memory(settings: Settings, extent: Extent, stages: Sequence[StageForecast], of_partition: float) -> float:
-    recipe = settings.recipe_in_full
-    columns = len(recipe.compared) + len(settings.cluster_numbers) if recipe.compared or recipe.batch_column else 0
-    of_runs = _TASK_RUN_BYTES * sum(stage.task_runs for stage in stages)
-    always = _PROCESS_BYTES + of_runs + _CODE_BYTES * columns * extent.cells
+    always = _PROCESS_BYTES + _TASK_RUN_BYTES * sum(stage.task_runs for stage in stages)
     passes = KEPT_BYTES + _passing(settings, extent) + settings.threads * _of_a_pass(settings, extent)
     return always + max(passes, settings.threads * of_partition)

@@ -49,7 +49,7 @@ def choose_genes(store: Store, of: Partitions, settings: Settings) -> Outcome[Ch
     key = StageKey(stage="genes", version=VERSION, inputs=inputs)
 
     def make() -> ChosenGenes:
-        folds = _Folds(store, of, read_batches(store, of.cells, recipe), settings.threads)
+        folds = _Folds(store, of, read_batches(store, of.cells, recipe, settings.threads), settings.threads)
         seen = folds.per_million()
         left = np.flatnonzero(seen.whole.expressing >= recipe.min_cells)
         if not len(left):
@@ -111,9 +111,10 @@ class _Folds:
         return self._sum(self.of.counts, lambda block, codes: GroupMoments.above(block, codes, names, bounds))
 
     def _sum(self, parts: Sequence[InBlocks], moments: Callable[[Block, IntArray], GroupMoments]) -> GroupMoments:
-        codes = self.batches.codes if self.batches else [np.zeros(part.cells, np.int64) for part in parts]
         blocks = stored_blocks(self.store, parts, self.workers)
-        return blocks.sum(moments, by_block(parts, codes))
+        if self.batches is None:
+            return blocks.sum(lambda block: moments(block, np.zeros(block.cells, np.int64)))
+        return blocks.sum(moments, by_block(parts, self.batches.codes))
 
 
 def _all_of_them(_folds: _Folds, _seen: GroupMoments, left: IntArray, _number: int) -> VariableGenes:

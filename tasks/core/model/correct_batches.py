@@ -30,7 +30,7 @@ def correct_batches(
     key = StageKey(stage=recipe.correction, version=VERSION, inputs=inputs)
 
     def make() -> Corrected:
-        batches = read_batches(store, cells, recipe)
+        batches = read_batches(store, cells, recipe, settings.threads)
         if batches is None:
             raise SettingsError(f"--correction {recipe.correction} needs --batch, the column of the batches")
         blocks, rounds = embedded_blocks(store, embeddings, settings.threads), _StoredRounds(store, key, embeddings)

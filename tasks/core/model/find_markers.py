@@ -9,17 +9,19 @@ from tasks.core.base.settings import Settings
 from tasks.core.dataset.partition_steps import gene_ranks
 from tasks.core.dataset.plan import ENSEMBL, SYMBOL
 from tasks.core.dataset.stored_blocks import by_block, stored_blocks
-from tasks.core.model.label import read_labels
+from tasks.core.model.label import stored_labels
 from tasks.core.numerics import markers
-from tasks.core.numerics.block import decode_table, encode_table
-from tasks.core.numerics.markers import GeneSums, rank_genes, sum_genes
+from tasks.core.numerics.block import IntArray, decode_table, encode_table
+from tasks.core.numerics.markers import rank_genes, sum_genes
 from tasks.core.references.cells import GeneOrder, Normalized, Vocabulary
 from tasks.core.references.insight import Markers
 from tasks.core.references.model import Assigned
 from tasks.core.storage.store import Outcome, StageKey, Store
 
-VERSION = 4
-_STATISTICS = ("scores", "logfoldchanges", "pvals", "pvals_adj", "pct_nz_group", "pct_nz_reference")
+VERSION = 5
+# Genes whose means and shares are given in all clusters; more could not be looked at.
+MOST_DOTS = 60
+_STATISTICS = ("cohens_d", "scores", "logfoldchanges", "pvals", "pvals_adj", "pct_nz_group", "pct_nz_reference")
 
 
 def find_markers(
@@ -30,22 +32,24 @@ def find_markers(
     clusters: Assigned,
     settings: Settings,
 ) -> Outcome[Markers]:
-    """Rank the genes of each cluster by Welch's t, and give the best with the names of clusters and genes."""
+    """Rank the genes of each cluster by their effect, and give the best with the names of clusters and genes."""
     most = settings.recipe_in_full.markers
     inputs = {"cells": [part.key for part in partitions], "clusters": clusters.key, "markers": most}
     key = StageKey(stage="markers", version=VERSION, inputs=inputs)
 
     def make() -> Markers:
         blocks = stored_blocks(store, partitions, settings.threads)
-        labels = by_block(partitions, read_labels(store, clusters))
-        sums = sum_genes(blocks, labels, len(clusters.names), order.genes)
+        labels = by_block(partitions, stored_labels(store, clusters, settings.threads))
         gene_of_column = np.argsort(gene_ranks(store, order))
         names = pl.DataFrame(decode_table(store.get(vocabulary.table)).select([ENSEMBL, SYMBOL]))[gene_of_column]
-        found = rank_genes(sums, min(most, order.genes))
+        found = rank_genes(blocks, labels, len(clusters.names), order.genes, min(most, order.genes))
         top = pl.concat(
             [_named(of, names, name) for of, name in zip(found, clusters.names, strict=True) if of] or [_NONE]
         )
-        dots = _dots(sums, found, names, clusters.names)
+        shown = _shown(found)
+        columns = np.full(order.genes, -1, np.int32)
+        columns[shown] = np.arange(len(shown))
+        dots = _dots(sum_genes(blocks, labels, len(clusters.names), columns), names[shown], clusters.names)
         return Markers(
             key=key.digest,
             top=store.put(f"{key.folder}/top.arrow", encode_table(top.to_arrow(compat_level=_PLAIN)), len(top)),
@@ -67,16 +71,20 @@ def _named(of: markers.Markers, names: pl.DataFrame, cluster: int) -> pl.DataFra
     return columns.cast(_NONE.schema)
 
 
-def _dots(
-    sums: GeneSums, found: Sequence[markers.Markers | None], names: pl.DataFrame, clusters: Sequence[int]
-) -> pl.DataFrame:
-    """Mean, and share of the cells expressing, of every cluster's best genes in every cluster."""
-    genes = np.array(list(dict.fromkeys(gene for of in found if of for gene in of.genes)), np.int64)
+def _shown(found: Sequence[markers.Markers | None]) -> IntArray:
+    """Choose the best genes of each cluster, so many in all as can be looked at; of very many clusters the first."""
+    of_each = max(MOST_DOTS // max(len(found), 1), 1)
+    genes = dict.fromkeys(gene for of in found if of for gene in of.genes[:of_each].tolist())
+    return np.array(list(genes)[:MOST_DOTS], np.int64)
+
+
+def _dots(sums: markers.GeneSums, names: pl.DataFrame, clusters: Sequence[int]) -> pl.DataFrame:
+    """Mean, and share of the cells expressing, of some genes in every cluster."""
     cells_c = np.maximum(sums.cells_c, 1)[:, None]
     return pl.DataFrame(
         {
-            "cluster": np.repeat(np.array(clusters, np.int32), len(genes)),
-            "mean": (sums.sums_cg[:, genes] / cells_c).ravel(),
-            "share": (sums.expressing_cg[:, genes] / cells_c).ravel(),
+            "cluster": np.repeat(np.array(clusters, np.int32), len(names)),
+            "mean": (sums.sums_cg / cells_c).ravel(),
+            "share": (sums.expressing_cg / cells_c).ravel(),
         }
-    ).hstack(names[np.tile(genes, len(clusters))])
+    ).hstack(pl.concat([names] * len(clusters)))

@@ -2,29 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 
 import numpy as np
 
 from tasks.core.base.settings import Settings
 from tasks.core.dataset.columns import Column, read_column
-from tasks.core.model.label import embedded_blocks, read_labels
+from tasks.core.model.label import embedded_blocks, stored_labels
 from tasks.core.numerics.association import cramers_v
 from tasks.core.numerics.block import IntArray, NumberArray, encode_matrix
-from tasks.core.numerics.contingency import Contingency
+from tasks.core.numerics.contingency import Contingency, tabulate
 from tasks.core.numerics.fold import Blocks
 from tasks.core.numerics.lisi import mixing
-from tasks.core.numerics.sample import draw, take
+from tasks.core.numerics.sample import draw, pick, take
 from tasks.core.numerics.separation import separation, silhouette
 from tasks.core.references.cells import Cells
 from tasks.core.references.insight import Comparison, CrossTable, Mixing, Scores, Split
 from tasks.core.references.model import Assigned, Embedding
 from tasks.core.storage.store import Outcome, StageKey, Store
 
-VERSION = 4
+VERSION = 5
 # What is computed of a sample costs its square.
 _SAMPLE = 3_000
+# Cells whose neighbours among all cells are looked at: each costs a pass over the cells.
+_QUERIES = 1_000
 
 
 @dataclass(frozen=True)
@@ -56,26 +56,28 @@ def judge(store: Store, of: Judged, settings: Settings) -> Outcome[Scores]:
     key = StageKey(stage="scores", version=VERSION, inputs=inputs)
 
     def make() -> Scores:
-        columns = [read_column(store, of.cells, name) for name in recipe.compared]
-        batches = read_column(store, of.cells, recipe.batch_column) if recipe.batch_column else None
+        workers = settings.threads
+        columns = [read_column(store, of.cells, name, workers) for name in recipe.compared]
+        batches = read_column(store, of.cells, recipe.batch_column, workers) if recipe.batch_column else None
         others = [column for column in columns if column.name != recipe.batch]
-        labels = {name: read_labels(store, assigned) for name, assigned in of.clusterings.items()}
-        sample = _Sample.of(embedded_blocks(store, of.embeddings, settings.threads), settings.seed)
-        first = next(iter(labels))
-        clusters = Column(first, tuple(map(str, of.clusterings[first].names)), tuple(labels[first]))
+        clusterings = [_clustering(store, name, assigned, workers) for name, assigned in of.clusterings.items()]
+        sample = _Sample.of(embedded_blocks(store, of.embeddings, workers), settings.seed)
         return Scores(
             key=key.digest,
-            splits=tuple(_split(sample, name, labels[name], of.clusterings[name]) for name in labels),
-            comparisons=tuple(
-                _compare(name, labels[name], of.clusterings[name], column) for name in labels for column in columns
-            ),
-            compositions=tuple(_cross(store, key, clusters, column) for column in columns),
+            splits=tuple(_split(sample, clustering) for clustering in clusterings),
+            comparisons=tuple(_compare(clustering, column) for clustering in clusterings for column in columns),
+            compositions=tuple(_cross(store, key, clusterings[0], column) for column in columns),
             batches=tuple(_cross(store, key, batches, column) for column in others) if batches else (),
             confounding=_confounding(batches, others) if batches else {},
-            mixing=_mixing(store, of, sample, batches, settings) if batches else None,
+            mixing=_mixing(store, of, batches, settings) if batches else None,
         )
 
     return store.answer(key, Scores, make)
+
+
+def _clustering(store: Store, name: str, assigned: Assigned, workers: int) -> Column:
+    """Give the clusters of all cells as if they were a column of the metadata."""
+    return Column(name, tuple(map(str, assigned.names)), assigned.sizes, stored_labels(store, assigned, workers))
 
 
 @dataclass(frozen=True)
@@ -91,25 +93,23 @@ class _Sample:
         rows = draw(blocks.rows, _SAMPLE, np.random.default_rng(seed))
         return cls(blocks, rows, take(blocks, rows))
 
-    def within(self, codes: Sequence[IntArray]) -> IntArray:
-        return np.concatenate([of_part[rows] for of_part, rows in zip(codes, self.rows, strict=True)])
 
-
-def _split(sample: _Sample, name: str, labels: Sequence[IntArray], clustering: Assigned) -> Split:
-    apart = separation(sample.blocks, labels, len(clustering.names))
+def _split(sample: _Sample, clustering: Column) -> Split:
+    clusters = len(clustering.values)
+    apart = separation(sample.blocks, clustering.codes, clusters)
     return Split(
-        name=name,
-        clusters=len(clustering.names),
-        silhouette=silhouette(sample.cells, sample.within(labels)),
+        name=clustering.name,
+        clusters=clusters,
+        silhouette=silhouette(sample.cells, pick(clustering.codes, sample.rows)),
         calinski_harabasz=apart.calinski_harabasz if apart else None,
         davies_bouldin=apart.davies_bouldin if apart else None,
     )
 
 
-def _compare(name: str, labels: Sequence[IntArray], clustering: Assigned, column: Column) -> Comparison:
-    table = _tabulate(column, Column(name, tuple(map(str, clustering.names)), tuple(labels)))
+def _compare(clustering: Column, column: Column) -> Comparison:
+    table = _tabulate(column, clustering)
     return Comparison(
-        clustering=name,
+        clustering=clustering.name,
         column=column.name,
         adjusted_rand_index=table.adjusted_rand_index,
         normalized_mutual_information=table.normalized_mutual_information,
@@ -130,16 +130,18 @@ def _cross(store: Store, key: StageKey, row: Column, column: Column) -> CrossTab
 
 
 def _tabulate(row: Column, column: Column) -> Contingency:
-    sizes = len(row.values), len(column.values)
-    parts = zip(row.codes, column.codes, strict=True)
-    return reduce(add, (Contingency.of(of_row, of_column, *sizes) for of_row, of_column in parts))
+    return tabulate(row.codes, column.codes, len(row.values), len(column.values))
 
 
 def _confounding(batches: Column, columns: Sequence[Column]) -> dict[str, float]:
     return {column.name: cramers_v(_tabulate(batches, column).cells) for column in columns}
 
 
-def _mixing(store: Store, of: Judged, sample: _Sample, batches: Column, settings: Settings) -> Mixing:
-    codes = sample.within(batches.codes)
-    components = take(embedded_blocks(store, of.components, settings.threads), sample.rows)
-    return Mixing(batch=batches.name, before=mixing(components, codes), after=mixing(sample.cells, codes))
+def _mixing(store: Store, of: Judged, batches: Column, settings: Settings) -> Mixing:
+    components, embeddings = (embedded_blocks(store, part, settings.threads) for part in (of.components, of.embeddings))
+    queries = draw(components.rows, _QUERIES, np.random.default_rng(settings.seed))
+    number = len(batches.values)
+    after = mixing(embeddings, batches.codes, queries, number)
+    # Without a correction they are the same.
+    before = after if of.components == of.embeddings else mixing(components, batches.codes, queries, number)
+    return Mixing(batch=batches.name, before=before, after=after)

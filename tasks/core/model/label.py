@@ -53,9 +53,15 @@ def nearest_of(centres: Float64Array) -> Callable[[NumberArray], IntArray]:
     return lambda cells: assign(cells, centres)[0]
 
 
-def read_labels(store: Store, assigned: Assigned) -> list[IntArray]:
-    """Give the cluster of each cell, by its place among the names, an array a partition."""
-    return [decode_matrix(store.get(ref))[:, 0] for ref in assigned.labels]
+def stored_labels(store: Store, assigned: Assigned, workers: int) -> Blocks[IntArray]:
+    """Give the cluster of each cell, by its place among the names, a block a partition."""
+    return Blocks(
+        sources=assigned.labels,
+        names=[store.locate(ref.path) for ref in assigned.labels],
+        rows=[ref.rows for ref in assigned.labels],
+        read=lambda ref: decode_matrix(store.get(ref))[:, 0],
+        workers=workers,
+    )
 
 
 def put_labels(

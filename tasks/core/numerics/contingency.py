@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+import scipy.sparse as sp
 
 from tasks.core.numerics.block import Float64Array, IntArray
+from tasks.core.numerics.fold import Blocks
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,21 @@ class Contingency:
         recalls = np.zeros(len(self.cells))
         recalls[classes] = self.cells[classes, clusters]
         return np.asarray(recalls / np.maximum(self.cells.sum(axis=1), 1))
+
+
+def tabulate(
+    classes: Blocks[IntArray], clusters: Blocks[IntArray], number_of_classes: int, number_of_clusters: int
+) -> Contingency:
+    """Count cells by their class and their cluster, in a pass over the numbers of both.
+
+    A block counts the pairs that it has: thousands of classes and clusters make many more.
+    """
+    shape = number_of_classes, number_of_clusters
+
+    def pairs(classes_n: IntArray, clusters_n: IntArray) -> sp.csr_array:
+        return sp.coo_array((np.ones(len(classes_n), np.int64), (classes_n, clusters_n)), shape=shape).tocsr()
+
+    return Contingency(classes.sum(pairs, clusters).toarray())
 
 
 def _pairs(counts: IntArray) -> float:

@@ -65,10 +65,11 @@ class Blocks(Generic[Read]):
         sample = slice(None, None, step)
         return replace(self, sources=self.sources[sample], names=self.names[sample], rows=self.rows[sample])
 
-    def map(self, function: Callable[..., Result], *each: Iterable[Any]) -> Iterator[Result]:
+    def map(self, function: Callable[..., Result], *each: "Iterable[Any] | Blocks[Any]") -> Iterator[Result]:
         """Yield `function(block, ...)` for every block, in order; each further iterable gives an argument a block.
 
-        The function may be called in another process: it gets there with all that it refers to.
+        The function may be called in another process: it gets there with all that it refers to. Further blocks are read
+        there too, so that what is known of each cell passes through no other process.
 
         Raises:
             NumericsError: the function refused a block; names it.
@@ -78,7 +79,7 @@ class Blocks(Generic[Read]):
             for results in self._calls(workers, sizes, list, function, each):
                 yield from results
 
-    def sum(self, function: Callable[..., Result], *each: Iterable[Any]) -> Result:
+    def sum(self, function: Callable[..., Result], *each: "Iterable[Any] | Blocks[Any]") -> Result:
         """Sum up `function(block, ...)` over all blocks; what a function gives may be changed by adding to it.
 
         Raises:
@@ -99,13 +100,15 @@ class Blocks(Generic[Read]):
         sizes: Sequence[int],
         gather: Callable[[Iterable[Any]], Any],
         function: Callable[..., Any],
-        each: Iterable[Iterable[Any]],
+        each: "Iterable[Iterable[Any] | Blocks[Any]]",
     ) -> Iterator[Any]:
         """Call a worker for so many blocks each time, and for each that is left by itself."""
-        items = zip(self.names, self.sources, *each, strict=True)
+        reads = [self.read, *(of.read if isinstance(of, Blocks) else _as_it_is for of in each)]
+        given = (of.sources if isinstance(of, Blocks) else of for of in each)
+        items = zip(self.names, self.sources, *given, strict=True)
         # To the end of all: only there it is seen that one has too many.
         together = takewhile(bool, (list(islice(items, size)) for size in chain(sizes, repeat(1))))
-        with workers.share(_Step(self.read, function, gather)) as step:
+        with workers.share(_Step(reads, function, gather)) as step:
             yield from in_order(workers, _work, ((step, group) for group in together))
 
 
@@ -114,12 +117,12 @@ class _Step:
     """What is done to the blocks of a group.
 
     Attributes:
-        read: gives the block of a source.
-        function: of a block, and of what is given with it.
+        reads: give the block of a source, and each of what is given with it.
+        function: of all these.
         gather: makes one result of those of the group's blocks.
     """
 
-    read: Callable[[Any], Any]
+    reads: Sequence[Callable[[Any], Any]]
     function: Callable[..., Any]
     gather: Callable[[Iterable[Any]], Any]
 
@@ -127,12 +130,16 @@ class _Step:
         return self.gather(map(self._apply, group))
 
     def _apply(self, item: tuple[Any, ...]) -> Any:
-        name, source, *arguments = item
+        name, *sources = item
         check_deadline()
         try:
-            return self.function(self.read(source), *arguments)
+            return self.function(*(read(source) for read, source in zip(self.reads, sources, strict=True)))
         except NumericsError as error:
             raise NumericsError(f"{name} {error}") from error
+
+
+def _as_it_is(argument: Any) -> Any:
+    return argument
 
 
 def _work(step: _Step, group: Sequence[tuple[Any, ...]]) -> Any:

@@ -11,7 +11,7 @@ simulated cells, four such passes come to the objective of four of Harmony's wit
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -94,7 +94,7 @@ class Harmonized:
 
 
 def harmonize(
-    blocks: Blocks[NumberArray], batches: Sequence[IntArray], names: Sequence[str], rounds: Rounds, harmony: Harmony
+    blocks: Blocks[NumberArray], batches: Blocks[IntArray], names: Sequence[str], rounds: Rounds, harmony: Harmony
 ) -> Harmonized:
     """Correct an embedding for batches; costs six assignments of each cell a round.
 
@@ -114,8 +114,8 @@ def harmonize(
         return _Passes(blocks, batches, cells_b, rounds, harmony).run()
 
 
-def _cells(batches: Sequence[IntArray], names: Sequence[str]) -> IntArray:
-    cells_b = reduce(add, (np.bincount(codes, minlength=len(names)) for codes in batches))
+def _cells(batches: Blocks[IntArray], names: Sequence[str]) -> IntArray:
+    cells_b = batches.sum(lambda codes: np.bincount(codes, minlength=len(names)))
     present = np.flatnonzero(cells_b).tolist()
     if len(present) < 2:
         raise SettingsError(
@@ -137,7 +137,7 @@ class _Passes:
     def __init__(
         self,
         blocks: Blocks[NumberArray],
-        batches: Sequence[IntArray],
+        batches: Blocks[IntArray],
         cells_b: IntArray,
         rounds: Rounds,
         harmony: Harmony,
@@ -228,8 +228,15 @@ class _Passes:
             return _finite(Masses.of(*free.assign(z_nk, codes_n), codes_n, batches)), write(index, z_nk)
 
         indices = range(len(self._blocks.sources))
-        found = list(_pairs(self._blocks, current).map(corrected, self._batches, indices))
-        return reduce(add, (masses for masses, _ in found)), [kept for _, kept in found]
+        kept: list[Any] = []
+
+        def masses() -> Iterator[Masses]:
+            # One after the other: those of thousands of blocks would take more room than what is kept of each.
+            for of_block, where in _pairs(self._blocks, current).map(corrected, self._batches, indices):
+                kept.append(where)
+                yield of_block
+
+        return reduce(add, masses()), kept
 
 
 def _finite(masses: Masses) -> Masses:

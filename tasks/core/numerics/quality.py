@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from tasks.core.base.recipes import Recipe
-from tasks.core.numerics.block import Block, Float64Array, IntArray
+from tasks.core.numerics.block import Block, Float64Array, IntArray, NumberArray
+from tasks.core.numerics.fold import Blocks
 from tasks.core.numerics.normalize import row_sums
 
 VERSION = 1
@@ -55,3 +57,21 @@ class CellQuality:
 def is_mitochondrial(symbols: Sequence[str | None]) -> npt.NDArray[np.bool_]:
     """(genes,) which symbols begin with `MT-`, in any case: the 37 genes of the mitochondrial genome."""
     return np.array([bool(symbol) and str(symbol).upper().startswith("MT-") for symbol in symbols], bool)
+
+
+def histograms(values: Blocks[NumberArray], bins: int) -> list[tuple[IntArray, Float64Array]]:
+    """Count the values of each column of (rows, columns), in equally wide bins from the least to the most.
+
+    Two passes give of each column what `numpy.histogram` gives of all its values at once: the counts, and the bins'
+    edges.
+    """
+    extents = values.map(lambda part: (part.min(axis=0, initial=np.inf), part.max(axis=0, initial=-np.inf)))
+    low, high = reduce(lambda one, other: (np.minimum(one[0], other[0]), np.maximum(one[1], other[1])), extents)
+    ranges = list(zip(low.tolist(), high.tolist(), strict=True))
+
+    def counts(part: NumberArray) -> IntArray:
+        columns = zip(part.T, ranges, strict=True)
+        return np.stack([np.histogram(column, bins, extent)[0] for column, extent in columns])
+
+    counts_cb = values.sum(counts)
+    return [(of, np.histogram_bin_edges([], bins, extent)) for of, extent in zip(counts_cb, ranges, strict=True)]

@@ -1,6 +1,7 @@
 """The same cells of every block for the same seed, however the cells are cut into blocks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,4 +27,15 @@ def draw(rows: Sequence[int], size: int, rng: np.random.Generator) -> list[IntAr
 
 def take(blocks: Blocks[NumberArray], rows: Sequence[IntArray]) -> Float64Array:
     """Give these rows of each block, below each other."""
-    return np.concatenate(list(blocks.map(lambda points, of_block: points[of_block], rows))).astype(np.float64)
+    points: Float64Array = _rows_of(blocks, rows).astype(np.float64)
+    return points
+
+
+def pick(blocks: Blocks[IntArray], rows: Sequence[IntArray]) -> IntArray:
+    """Give the numbers of these cells of each block, after each other."""
+    numbers: IntArray = _rows_of(blocks, rows)
+    return numbers
+
+
+def _rows_of(blocks: Blocks[Any], rows: Sequence[IntArray]) -> Any:
+    return np.concatenate(list(blocks.map(lambda of_block, chosen: of_block[chosen], rows)))

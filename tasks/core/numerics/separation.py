@@ -1,15 +1,18 @@
 """How well clusters are apart: Calinski-Harabasz and Davies-Bouldin of all cells, silhouette of a sample."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from sklearn.metrics import silhouette_score
 
 from tasks.core.numerics.block import Float64Array, IntArray, NumberArray
 from tasks.core.numerics.fold import Blocks, one_blas_thread
 from tasks.core.numerics.membership import membership
+
+# Distances between clusters that are held at the same time, of which there are as many as the square of their number.
+_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,12 @@ class _Spread:
         return type(self)(self.distances_c + other.distances_c, self.squares + other.squares)
 
 
-def separation(blocks: Blocks[NumberArray], labels: Sequence[IntArray], clusters: int) -> Separation | None:
+def separation(blocks: Blocks[NumberArray], labels: Blocks[IntArray], clusters: int) -> Separation | None:
     """Score a clustering in two passes over the embedding.
 
     Args:
         blocks: the embedding, (cells, components).
-        labels: for each block, the number of each cell's cluster.
+        labels: of each block, the number of each cell's cluster.
         clusters: how many there are; those without cells count for nothing.
 
     Returns:
@@ -100,8 +103,17 @@ def _calinski_harabasz(sizes_c: IntArray, means_ck: Float64Array, within: float)
 
 
 def _davies_bouldin(radii_c: Float64Array, means_ck: Float64Array) -> float:
-    apart_cc = np.linalg.norm(means_ck[:, None, :] - means_ck[None, :, :], axis=2)
-    if np.allclose(radii_c, 0) or np.allclose(apart_cc, 0):
+    rows = max(_AT_ONCE // len(means_ck), 1)
+    parts = [slice(start, start + rows) for start in range(0, len(means_ck), rows)]
+    nearest, farthest = zip(*(_most_alike(part, radii_c, means_ck) for part in parts), strict=True)
+    if np.allclose(radii_c, 0) or np.allclose(farthest, 0):
         return 0.0
-    apart_cc[apart_cc == 0] = np.inf
-    return float(((radii_c[:, None] + radii_c[None, :]) / apart_cc).max(axis=1).mean())
+    return float(np.concatenate(nearest).mean())
+
+
+def _most_alike(part: slice, radii_c: Float64Array, means_ck: Float64Array) -> tuple[Float64Array, float]:
+    """How near the most similar other cluster is to some of them, and the longest way from these to any."""
+    apart_pc = cdist(means_ck[part], means_ck)
+    farthest = float(apart_pc.max())
+    apart_pc[apart_pc == 0] = np.inf
+    return np.asarray(((radii_c[part, None] + radii_c) / apart_pc).max(axis=1)), farthest

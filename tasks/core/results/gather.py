@@ -1,18 +1,20 @@
 """What a report is made of, read from the store: a sample of the cells, and small tables."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from tasks.core.base.settings import Settings
 from tasks.core.dataset.plan import ENSEMBL, SYMBOL
-from tasks.core.model.label import embedded_blocks, read_labels
+from tasks.core.model.label import embedded_blocks, stored_labels
 from tasks.core.model.map_cells import PlacedSample
 from tasks.core.numerics.block import IntArray, NumberArray, decode_matrix, decode_table
-from tasks.core.numerics.quality import COUNTS_COLUMN, GENES_COLUMN, MITO_COLUMN
-from tasks.core.numerics.sample import draw, take
+from tasks.core.numerics.fold import Blocks
+from tasks.core.numerics.quality import COUNTS_COLUMN, GENES_COLUMN, MITO_COLUMN, histograms
+from tasks.core.numerics.sample import draw, pick, take
 from tasks.core.references import insight
 from tasks.core.results.findings import CLUSTER, Fit
 from tasks.core.results.record import RunRecord
@@ -45,7 +47,7 @@ def gather(store: Store, fit: Fit, record: RunRecord, settings: Settings) -> Rep
         agreements=_agreements(scores) if scores else [],
         batches=[_cross(store, table) for table in scores.batches] if scores else [],
         markers=_markers(store, found.markers) if found.markers else None,
-        quality=_quality(store, fit, record) if fit.matrix.checked else None,
+        quality=_quality(store, fit, record, settings.threads) if fit.matrix.checked else None,
     )
 
 
@@ -56,17 +58,16 @@ def _drawn(store: Store, fit: Fit, settings: Settings) -> DrawnCells:
     rows = placed.rows if placed else draw(blocks.rows, _MOST_CELLS, np.random.default_rng(settings.seed))
     return DrawnCells(
         components_nk=take(blocks, rows),
-        clusters_n=_clusters(store, fit, rows),
+        clusters_n=_clusters(store, fit, rows, settings.threads),
         metadata=_metadata(store, fit, rows, settings.recipe_in_full.compared),
         total=sum(blocks.rows),
         map_n2=placed.places_n2 if placed else None,
     )
 
 
-def _clusters(store: Store, fit: Fit, rows: Sequence[IntArray]) -> IntArray:
+def _clusters(store: Store, fit: Fit, rows: Sequence[IntArray], workers: int) -> IntArray:
     clustering = fit.clustered.clustering
-    labels = [of_part[of] for of_part, of in zip(read_labels(store, clustering), rows, strict=True)]
-    names: IntArray = np.array(clustering.names)[np.concatenate(labels)]
+    names: IntArray = np.array(clustering.names)[pick(stored_labels(store, clustering, workers), rows)]
     return names
 
 
@@ -135,8 +136,7 @@ def _shared(store: Store, found: insight.Markers) -> list[str]:
     return [symbol for symbol, times in Counter(genes[SYMBOL].to_list()).items() if symbol and times > 1]
 
 
-def _quality(store: Store, fit: Fit, record: RunRecord) -> Quality:
-    parts = [decode_table(store.get(part.quality)) for part in fit.matrix.checked]
+def _quality(store: Store, fit: Fit, record: RunRecord, workers: int) -> Quality:
     recipe, removed = record.recipe, record.removed
     bounds = {GENES_COLUMN: recipe.min_genes, COUNTS_COLUMN: recipe.min_counts, MITO_COLUMN: recipe.max_mito}
     reasons = {
@@ -144,10 +144,20 @@ def _quality(store: Store, fit: Fit, record: RunRecord) -> Quality:
         f"cells with fewer than {recipe.min_counts:,} counts": removed["min_counts"],
         f"cells with more than {recipe.max_mito:g} % mitochondrial counts": removed["max_mito"],
     }
-    columns = {name: np.concatenate([part.column(name).to_numpy() for part in parts]) for name in bounds}
-    return Quality([_histogram(name, columns[name], bound) for name, bound in bounds.items()], reasons)
+    refs = [part.quality for part in fit.matrix.checked]
+    measured: Blocks[NumberArray] = Blocks(
+        sources=refs,
+        names=[store.locate(ref.path) for ref in refs],
+        rows=[ref.rows for ref in refs],
+        read=lambda ref: _columns(decode_table(store.get(ref)), bounds),
+        workers=workers,
+    )
+    found = histograms(measured, _BINS)
+    return Quality(
+        [Histogram(name, *of, [bound]) for (name, bound), of in zip(bounds.items(), found, strict=True)],
+        reasons,
+    )
 
 
-def _histogram(name: str, values: NumberArray, bound: float) -> Histogram:
-    counts, edges = np.histogram(values, bins=_BINS)
-    return Histogram(measure=name, counts_b=counts, edges=edges, thresholds=[bound])
+def _columns(table: Any, names: Iterable[str]) -> NumberArray:
+    return np.column_stack([table.column(name).to_numpy() for name in names])

@@ -62,22 +62,20 @@ def _step(share: float) -> int:
 def dot_plot(markers: Markers, genes: Sequence[str]) -> Html:
     """Draw genes by clusters: the dot's area is the share of cells that express it, its colour the mean expression.
 
-    The colour is relative to the cluster in which the gene's mean is highest.
+    The colour is relative to the cluster in which the gene's mean is highest. Of many clusters the first are drawn.
     """
     at = [list(markers.genes).index(gene) for gene in genes]
-    shares_cg, means_cg = markers.share_cg[:, at], markers.mean_cg[:, at]
+    clusters = markers.clusters[:MOST_ROWS]
+    shares_cg, means_cg = (of_cg[: len(clusters), at] for of_cg in (markers.share_cg, markers.mean_cg))
     relative_cg = means_cg / np.maximum(means_cg.max(axis=0, initial=0.0), 1e-12)
     left, top, cell = 10 + 8 * max((len(text(gene)) for gene in genes), default=0), 26, 18
-    width, height = left + cell * len(markers.clusters) + 6, top + cell * len(genes) + 6
-    parts = [
-        f'<text x="{left + cell * c + 9}" y="18" class="m">{text(name)}</text>'
-        for c, name in enumerate(markers.clusters)
-    ]
+    width, height = left + cell * len(clusters) + 6, top + cell * len(genes) + 6
+    parts = [f'<text x="{left + cell * c + 9}" y="18" class="m">{text(name)}</text>' for c, name in enumerate(clusters)]
     for g, gene in enumerate(genes):
         y = top + cell * g + 9
         parts.append(f'<text x="{left - 6}" y="{y + 4}" class="e">{text(gene)}</text>')
         parts += _dots(shares_cg[:, g], relative_cg[:, g], left + 9, y, cell)
-    alt = f"Dot plot of {len(genes)} marker genes in {len(markers.clusters)} clusters; the table below has the figures."
+    alt = f"Dot plot of {len(genes)} marker genes in {len(clusters)} clusters; the table below has the figures."
     return Html(
         f'<figure class="wide"><svg class="paper fixed" role="img" aria-label="{alt}" width="{width}" '
         f'height="{height}" viewBox="0 0 {width} {height}">{"".join(parts)}</svg>'

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from tasks.core.model.find_markers import MOST_DOTS
 from tasks.core.numerics.association import cramers_v
 from tasks.core.results.record import ApplyRecord, RunRecord
-from tasks.core.results.report_charts import dot_plot, heat_map
+from tasks.core.results.report_charts import MOST_ROWS, dot_plot, heat_map
 from tasks.core.results.report_data import Agreement, CrossTable, DrawnCells, KChoice, Markers
 from tasks.core.results.report_html import (
     Html,
@@ -27,7 +28,7 @@ from tasks.core.results.report_html import (
 )
 from tasks.core.results.summary import accuracy
 
-_MOST_DOTS, _MOST_TOP = 60, 250
+_MOST_TOP = 250
 _MOST_SIZES = 50
 _MOST_CLASSES = 25
 # Of Cramer's V: what counts as nearly the same, and as hardly related.
@@ -151,7 +152,7 @@ def agreements(of: Sequence[Agreement]) -> tuple[str, Html]:
     told = (
         "The adjusted Rand index and NMI (normalized mutual information) are 1 where the clusters are the classes, and "
         "about 0 where they have nothing to do with them. iLISI is 0 where the classes lie apart and 1 where they "
-        "are mixed."
+        "are mixed; it looks at the neighbours of up to 1,000 cells among all cells."
     )
     return section(
         "How good",
@@ -215,20 +216,23 @@ def _alone(crossed: CrossTable) -> int:
 
 
 def markers(of: Markers) -> tuple[str, Html]:
-    """Show marker genes as dots and as figures."""
-    clusters = max(of.top["cluster"].n_unique(), 1)
-    drawn = dict.fromkeys(
-        of.top.filter(pl.col("gene").is_in(list(of.genes))).pipe(_first, _MOST_DOTS // clusters)["gene"]
-    )
+    """Show marker genes as dots and as figures; of many clusters those of the first."""
+    shown = of.clusters[:MOST_ROWS]
+    top, share = of.top.filter(pl.col("cluster").is_in(list(shown))), max(of.top["cluster"].n_unique(), 1)
+    drawn = dict.fromkeys(top.filter(pl.col("gene").is_in(list(of.genes))).pipe(_first, MOST_DOTS // share)["gene"])
     tables = [
         _top_genes(name, rows)
-        for (name,), rows in _first(of.top, _MOST_TOP // clusters).group_by("cluster", maintain_order=True)
+        for (name,), rows in _first(top, _MOST_TOP // share).group_by("cluster", maintain_order=True)
     ]
     told = (
-        "FC: fold change. In / out: the share of cells that express a gene, in the cluster and in all others. "
-        "Adj. p: of Welch's t-test, adjusted for all genes (Benjamini-Hochberg)."
+        "Cohen's d: the difference of the means over the standard deviation, by which the genes are ranked. FC: fold "
+        "change. In / out: the share of cells that express a gene, in the cluster and in all others. Adj. p: of "
+        "Welch's t-test, adjusted for all genes (Benjamini-Hochberg). It is far too small, for the clusters were found "
+        "in the same cells: it does not say that a cluster is real."
     )
-    return section("Markers", dot_plot(of, list(drawn)), paragraph(told), grid(tables))
+    hidden = len(of.clusters) - len(shown)
+    rest = [paragraph(f"{hidden:,} more clusters are not shown; markers.csv has their genes.")] if hidden else []
+    return section("Markers", dot_plot(of, list(drawn)), paragraph(told), grid(tables), *rest)
 
 
 def _first(top: pl.DataFrame, number: int) -> pl.DataFrame:
@@ -236,14 +240,15 @@ def _first(top: pl.DataFrame, number: int) -> pl.DataFrame:
 
 
 def _top_genes(cluster: object, rows: pl.DataFrame) -> Html:
-    head = ["gene", "log2 FC", "in / out, %", "adj. p"]
+    head = ["gene", "Cohen's d", "log2 FC", "in / out, %", "adj. p"]
     told = [
         (
             row["gene"],
+            f"{row['cohens_d']:.2f}",
             f"{row['logfoldchanges']:+.1f}",
             f"{100 * row['pct_nz_group']:.0f} / {100 * row['pct_nz_reference']:.0f}",
             f"{row['pvals_adj']:.0e}" if row["pvals_adj"] >= 1e-300 else "<1e-300",
         )
         for row in rows.iter_rows(named=True)
     ]
-    return table(f"Cluster {cluster}", head, told, right=3)
+    return table(f"Cluster {cluster}", head, told, right=4)

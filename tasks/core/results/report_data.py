@@ -84,8 +84,8 @@ class Markers:
     """Genes that tell clusters apart.
 
     Attributes:
-        top: one row a cluster and gene, the best of each cluster first: `cluster`, `gene`, `scores`, `logfoldchanges`,
-            `pvals_adj`, `pct_nz_group`, `pct_nz_reference` (shares, 0 to 1).
+        top: one row a cluster and gene, the best of each cluster first: `cluster`, `gene`, `cohens_d`,
+            `logfoldchanges`, `pvals_adj`, `pct_nz_group`, `pct_nz_reference` (shares, 0 to 1).
         clusters: (c,) clusters of the dots.
         genes: (g,) genes of the dots, as `top` names them; those that are drawn must be among them.
         share_cg: (c, g) share of a cluster's cells that express a gene.

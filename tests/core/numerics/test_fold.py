@@ -1,5 +1,6 @@
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,24 @@ def test_blocks_are_read_and_mapped_in_order_with_what_each_is_given() -> None:
         (-3, "c"),
         (-4, "d"),
     ]
+
+
+def test_further_blocks_are_read_where_the_work_is_done() -> None:
+    readers: set[int] = set()
+
+    def read(number: int) -> int:
+        readers.add(threading.get_ident())
+        return 10 * number
+
+    further = replace(blocks_of([1, 2, 3, 4]), read=read)
+    assert list(blocks_of([1, 2, 3, 4]).map(lambda block, other: (block, other), further)) == [
+        (-1, 10),
+        (-2, 20),
+        (-3, 30),
+        (-4, 40),
+    ]
+    assert blocks_of([1, 2, 3, 4]).sum(lambda block, other, more: block * other + more, further, range(4)) == -294
+    assert threading.get_ident() not in readers
 
 
 def test_every_so_many_blocks_are_a_sample() -> None:

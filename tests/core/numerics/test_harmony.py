@@ -1,7 +1,8 @@
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import harmonypy
 import numpy as np
@@ -36,8 +37,8 @@ class MemoryRounds:
 def corrected(cells: Cells, size: int = 700, workers: int = 1, seed: int = 0) -> tuple[Float32Array, Harmonized]:
     z_nk, codes_n = cells
     rounds = MemoryRounds()
-    codes = [codes_n[start : start + size] for start in range(0, len(codes_n), size)]
     names = [f"plate{batch}" for batch in range(codes_n.max() + 1)]
+    codes: Blocks[IntArray] = Blocks.cut(codes_n, size, workers)
     done = harmonize(Blocks.cut(z_nk, size, workers), codes, names, rounds, Harmony(seed=seed))
     blocks = rounds.blocks(rounds.kept, workers)
     return np.concatenate([np.asarray(blocks.read(source), np.float32) for source in blocks.sources]), done
@@ -96,10 +97,10 @@ def test_a_block_without_cells_adds_nothing() -> None:
     z_nk, codes_n = simulated()
     cuts = [0, 1_000, 1_000, 3_000]
     parts = [slice(*ends) for ends in pairwise(cuts)]
-    blocks = Blocks(parts, ["a", "b", "c"], [1_000, 0, 2_000], lambda part: z_nk[part], workers=2)
+    blocks: Blocks[Any] = Blocks(parts, ["a", "b", "c"], [1_000, 0, 2_000], z_nk.__getitem__, workers=2)
     names = [str(batch) for batch in range(5)]
     rounds = MemoryRounds()
-    done = harmonize(blocks, [codes_n[part] for part in parts], names, rounds, Harmony())
+    done = harmonize(blocks, replace(blocks, read=codes_n.__getitem__), names, rounds, Harmony())
     assert done.rounds == corrected(simulated())[1].rounds
     assert [len(block) for block in rounds.kept] == [1_000, 0, 2_000]
 

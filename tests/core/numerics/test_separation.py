@@ -6,11 +6,11 @@ from tasks.core.numerics.block import IntArray, NumberArray
 from tasks.core.numerics.fold import Blocks
 from tasks.core.numerics.separation import Separation, separation, silhouette
 from tests.core.numerics.test_lloyd import blobs
+from tests.memory import most_memory
 
 
 def scores(cells: NumberArray, labels: IntArray, clusters: int, size: int = 300, workers: int = 1) -> Separation | None:
-    parts = [labels[start : start + size] for start in range(0, len(labels), size)]
-    return separation(Blocks.cut(cells, size, workers), parts, clusters)
+    return separation(Blocks.cut(cells, size, workers), Blocks.cut(labels, size, workers), clusters)
 
 
 def test_scores_are_sklearn_s_and_empty_clusters_count_for_nothing() -> None:
@@ -34,3 +34,16 @@ def test_scores_that_are_not_defined_are_none(labels: list[int]) -> None:
 def test_clusters_of_equal_cells_have_scores() -> None:
     cells = np.repeat([[0.0, 0.0], [3.0, 4.0]], 4, axis=0)
     assert scores(cells, np.repeat([0, 1], 4), 2) == Separation(1.0, 0.0)
+
+
+def test_memory_does_not_grow_with_the_square_of_the_clusters() -> None:
+    cells = np.random.default_rng(0).normal(size=(6_000, 10))
+    labels = np.arange(6_000) % 3_000
+    scores(cells, labels % 10, 10)
+    with most_memory() as few:
+        scores(cells, labels % 1_000, 1_000)
+    with most_memory() as many:
+        found = scores(cells, labels, 3_000)
+    assert many.bytes < 1.5 * few.bytes
+    assert found is not None
+    assert found.davies_bouldin == pytest.approx(davies_bouldin_score(cells, labels), rel=1e-9)

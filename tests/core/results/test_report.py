@@ -73,7 +73,7 @@ def everything(word: str, cells: int = 60, clusters: int = 3, classes: int = 4) 
     column = f"column {word}"
     metadata = pl.DataFrame({column: values, "plate": [None, *values[1:]]})
     genes = [f"{word} gene {at}" for at in range(5 * clusters)]
-    numbers = {name: rng.random(len(genes)) for name in ("scores", "logfoldchanges", "pct_nz_group")}
+    numbers = {name: rng.random(len(genes)) for name in ("cohens_d", "logfoldchanges", "pct_nz_group")}
     top = pl.DataFrame({"cluster": np.repeat(np.arange(clusters), 5), "gene": genes} | numbers)
     top = top.with_columns(pvals_adj=0.0, pct_nz_reference=1.0)
     counts = rng.integers(0, 40, (clusters, classes))
