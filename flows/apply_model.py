@@ -10,9 +10,10 @@ from flows.parameters import takes_settings
 from flows.stages import Stages
 from tasks.clustering import label_cells
 from tasks.core.base.settings import ApplySettings
+from tasks.core.results.drafts import Draft
 from tasks.core.results.findings import Applied
 from tasks.core.results.record import ApplyRecord, make_apply_record
-from tasks.export import export_cells
+from tasks.export import deliver, export_cells
 from tasks.planning import plan_partitions
 from tasks.saved_model import find_model, load_clusters, load_components
 from tasks.svd import embed
@@ -30,6 +31,7 @@ _SHARES = {
     "embedding": 10,
     "labels": 3,
     "export": 8,
+    "delivery": 1,
 }
 
 
@@ -43,10 +45,10 @@ _SHARES = {
 @takes_settings
 def apply_model(settings: ApplySettings) -> ApplyRecord | State[ApplyRecord]:
     """Stream single cells, build sparse counts, normalize, and embed and label them by a model of an earlier run."""
-    return carry_out(settings, _all_stages, make_apply_record, _SHARES)
+    return carry_out(settings, _all_stages, _SHARES)
 
 
-def _all_stages(run: Stages, settings: ApplySettings) -> Applied:
+def _all_stages(run: Stages, settings: ApplySettings, draft: Draft) -> tuple[Applied, ApplyRecord]:
     model = run.one(find_model, settings)
     plan = run.one(plan_partitions, settings)
     components = run.one(load_components, model, plan.vocabulary, settings)
@@ -55,5 +57,6 @@ def _all_stages(run: Stages, settings: ApplySettings) -> Applied:
     matrix = normalized_cells(run, plan, settings)
     embeddings = run.each(embed, matrix.normalized, matrix.order, components, settings)
     labels = run.one(label_cells, embeddings, clusters, settings)
-    outputs = run.one(export_cells, matrix.cells, embeddings, labels, settings)
-    return Applied(matrix, model, components, clusters, embeddings, labels, outputs)
+    run.one(export_cells, matrix.cells, embeddings, labels, draft, settings)
+    found = Applied(matrix, model, components, clusters, embeddings, labels)
+    return found, run.one(deliver, draft, make_apply_record(settings, found, run.costs), settings)

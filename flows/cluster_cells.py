@@ -1,7 +1,5 @@
 """The flow: from a dataset in Tahoe's layout to `embeddings.csv` and `pca_variance.csv`."""
 
-from dataclasses import replace
-
 from prefect import flow
 from prefect.client.schemas.objects import State
 
@@ -17,9 +15,10 @@ from tasks.core.base.settings import Settings
 from tasks.core.dataset.columns import check_columns
 from tasks.core.dataset.plan import check_sizes
 from tasks.core.model.series import ALONE, fitted
+from tasks.core.results.drafts import Draft
 from tasks.core.results.findings import Findings, Fit
 from tasks.core.results.record import RunRecord, make_record
-from tasks.export import export
+from tasks.export import deliver, export
 from tasks.planning import plan_partitions
 from tasks.report import write_report
 from tasks.series import conclude, continue_series
@@ -45,6 +44,7 @@ _SHARES = {
     "scores": 3,
     "export": 7,
     "report": 2,
+    "delivery": 1,
 }
 
 
@@ -58,10 +58,10 @@ _SHARES = {
 @takes_settings
 def cluster_cells(settings: Settings) -> RunRecord | State[RunRecord]:
     """Stream single cells, build sparse counts, normalize, reduce with truncated SVD and cluster with K-means."""
-    return carry_out(settings, _all_stages, make_record, _SHARES)
+    return carry_out(settings, _all_stages, _SHARES)
 
 
-def _all_stages(run: Stages, settings: Settings) -> Findings:
+def _all_stages(run: Stages, settings: Settings, draft: Draft) -> tuple[Findings, RunRecord]:
     plan = run.one(plan_partitions, settings)
     check_sizes(plan.cells, plan.vocabulary.genes, settings)
     check_columns(plan, settings.recipe_in_full)
@@ -78,9 +78,9 @@ def _all_stages(run: Stages, settings: Settings) -> Findings:
     meaning = insights(run, plan.vocabulary, matrix, embedded, clusters, settings)
 
     fit = Fit(matrix, prepared, model, embedded, clusters, meaning)
-    outputs = run.one(export, fit, settings)
+    run.one(export, fit, draft, settings)
     learnt = fitted(plan, matrix.cells, matrix.order, model, clusters.clustering)
-    entry = run.one(conclude, run.mark.name, plan, learnt, place, settings) if settings.series else None
-    found = Findings(fit, outputs, place, entry)
-    page = run.one(write_report, fit, make_record(settings, found, run.costs), settings)
-    return replace(found, outputs=(*outputs, page))
+    entry = run.one(conclude, run.mark.name, plan, learnt, place, draft, settings) if settings.series else None
+    found = Findings(fit, place, entry)
+    run.one(write_report, fit, make_record(settings, found, run.costs), draft, settings)
+    return found, run.one(deliver, draft, make_record(settings, found, run.costs), settings)

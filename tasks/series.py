@@ -7,8 +7,9 @@ from tasks.core.model import series as core
 from tasks.core.model.series import Continuation, SeriesRun
 from tasks.core.references.cells import Plan
 from tasks.core.references.model import Fitted
+from tasks.core.results.drafts import Draft
 from tasks.core.results.history import write_history
-from tasks.core.storage.store import output_of, store_of
+from tasks.core.storage.store import store_of
 from tasks.stage import stage
 
 
@@ -21,10 +22,11 @@ def continue_series(plan: Plan, settings: Settings) -> Continuation:
 
 
 @stage(name="drift")
-def conclude(run: str, plan: Plan, learnt: Fitted, place: Continuation, settings: Settings) -> SeriesRun:
+def conclude(run: str, plan: Plan, learnt: Fitted, place: Continuation, draft: Draft, settings: Settings) -> SeriesRun:
     """Measure what changed since the run before, leave an entry for the next one and write the history."""
     entry = core.conclude(settings, run, plan, learnt, place)
-    write_history(store_of(settings), output_of(settings), entry.series)
+    with draft.opened() as folder:
+        write_history(store_of(settings), folder, entry.series)
     for sentence in entry.drift.exceeded if entry.drift else ():
         get_run_logger().warning(sentence)
     return entry

@@ -12,6 +12,8 @@ from tasks.core.model import fit_kmeans, fit_svd
 from tasks.core.numerics.fold import Blocks
 from tasks.core.references.cells import Cells, Counts, GeneOrder, Normalized, Plan
 from tasks.core.results import results
+from tasks.core.results.delivery import describe
+from tasks.core.results.drafts import drafting
 from tasks.core.results.findings import Clustered, Embedded, Fit, Insights, Matrix, Prepared
 from tasks.core.storage.store import Outcome, Store
 
@@ -53,7 +55,9 @@ def run(settings: Settings) -> None:
         clustered=Clustered(clustering, [], None),
         insights=Insights(None, None, None),
     )
-    results.export(store, Store.at(settings.output), fit, settings)
+    with drafting(Store.at(settings.output)) as draft, draft.opened() as folder:
+        results.export(store, folder, fit, settings)
+        describe(folder)
 
 
 def _each(settings: Settings, step: Callable[[Any], Outcome[Any]], parts: Sequence[Any]) -> list[Any]:

@@ -1,6 +1,7 @@
 """How fast this machine decomposes, embeds, clusters and exports."""
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,9 @@ from tasks.core.numerics.krylov import BlockKrylov
 from tasks.core.numerics.lloyd import sum_up
 from tasks.core.numerics.moments import Moments
 from tasks.core.references.model import Components, Embedding
-from tasks.core.results.delivery import deliver
+from tasks.core.results.delivery import describe
 from tasks.core.results.embeddings import harmless, write_embeddings
 from tasks.core.results.tables import with_components
-from tasks.core.storage.store import Store
 
 # Passes whose orthogonalization is timed: of a usual fit.
 _STEPS = 6
@@ -77,10 +77,10 @@ def time_export(sample: Sample, embedding: Embedding, folder: Path, timer: Timer
         return with_components(metadata, z_nk).append_column("cluster", pa.array(np.zeros(len(z_nk), np.int32)))
 
     def export() -> None:
-        made = folder / "made"
-        made.mkdir(parents=True, exist_ok=True)
-        write_embeddings([table()], made, csv_in_parts=False)
-        deliver(made, Store.at(str(folder)))
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        write_embeddings([table()], folder, csv_in_parts=False)
+        describe(folder)
 
     rows = len(z_nk)
     timer.run("table", rows, export)

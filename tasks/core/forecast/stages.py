@@ -163,7 +163,7 @@ class _Work:
             yield StageForecast(stage="scores", task_runs=1, alone=self.rates.of("scores"), read=self.embedded)
 
     def export(self) -> Iterator[StageForecast]:
-        """Give the tables and pictures, and the report."""
+        """Give the tables and pictures, the report, and their way to the output."""
         cells = self.extent.cells
         yield StageForecast(
             stage="export",
@@ -173,6 +173,7 @@ class _Work:
             read=self.embedded,
         )
         yield StageForecast(stage="report", task_runs=1, alone=_REPORT_SECONDS)
+        yield StageForecast(stage="delivery", task_runs=1)
 
     @property
     def nonzeros(self) -> float:

@@ -1,30 +1,94 @@
-"""Files on their way to the output: made beside it, moved there whole, and described."""
+"""Results on their way to the output: checked against what is there, and put in place in one step.
+
+Whoever sees `run.json` sees all that it lists, whole: a delivery takes the old one away first and puts the new one in
+place last. Between the two a journal lists what was there and what is to come, by which the next run tells the
+leftovers of one that was killed from other people's files. Nothing else is ever overwritten or removed.
+"""
 
 import hashlib
-import json
-import re
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Self, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from tasks.core.base.errors import StoreError, first_line
+from tasks.core.base.errors import StoreError
 from tasks.core.references.model import Output
+from tasks.core.results.drafts import Draft
+from tasks.core.results.record import RECORD, Record
+from tasks.core.storage.files import Entry, Files
 from tasks.core.storage.store import Store
+
+R = TypeVar("R", bound=Record)
 
 EMBEDDINGS_CSV = "embeddings.csv"
 # Folders of parts, each of one kind: who reads a folder takes it for one table.
 PARQUET_PARTS, CSV_PARTS = "embeddings", "embeddings-csv"
 _SUFFIXES = {PARQUET_PARTS: "parquet", CSV_PARTS: "csv"}
-_PART = re.compile(r"part-\d{5,}\.(parquet|csv)")
-# All that a run may leave beside parts, in this version or an earlier one.
-_OURS = re.compile(
-    r"(embeddings|pca_variance|components|clusters|genes|markers|scree|embedding|report|results)"
-    r"\.(csv|parquet|png|html|h5ad|zarr\.zip)"
-)
+JOURNAL = ".delivery.json"
+# A larger file of the listed size is not read to tell that it is the one listed, unless it is newer than the list.
+_READ_BYTES = 2**24
+_NAMED_IN_MESSAGES = 5
+
+
+class _Listing(BaseModel):
+    """What of a record or a journal lists files of this project; anybody may have written either."""
+
+    outputs: tuple[Output, ...]
+
+
+class _OfRecord(_Listing):
+    settings: dict[str, Any]
+    dataset: dict[str, Any]
+    normalization: dict[str, Any]
+
+
+class _Journal(_Listing):
+    """What one delivery found listed, and what it puts in place."""
+
+    delivery: str
+
+
+_LISTINGS: dict[str, type[_Listing]] = {RECORD: _OfRecord, JOURNAL: _Journal}
+
+
+@dataclass(frozen=True)
+class _Ours:
+    """What earlier runs have left in an output, as they listed it.
+
+    Attributes:
+        written: when the list was, in seconds since 1970.
+    """
+
+    files: Files
+    listed: tuple[Output, ...]
+    written: float
+
+    @classmethod
+    def read(cls, files: Files) -> Self:
+        """Read the record and the journal, as far as they are this project's."""
+        listings = {name: _parse(kind, files.read(name)) for name, kind in _LISTINGS.items()}
+        written = [entry.modified for name in _LISTINGS if listings[name] and (entry := files.entry(name))]
+        listed = [output for listing in listings.values() if listing for output in listing.outputs]
+        within = tuple(output for output in dict.fromkeys(listed) if _is_within(output.name))
+        return cls(files, within, max(written, default=0.0))
+
+    def has(self, entry: Entry) -> bool:
+        """Whether a file is one that is listed, and has not been changed since."""
+        if _is_link(self.files, entry.path):
+            return False
+        alike = [output for output in self.listed if (output.name, output.size) == (entry.path, entry.size)]
+        if not alike or (entry.size > _READ_BYTES and entry.modified < self.written):
+            return bool(alike)
+        return self.files.sha256(entry.path) in {output.sha256 for output in alike}
+
+    def has_at(self, name: str) -> bool:
+        """Whether there is such a file at a place."""
+        entry = self.files.entry(name)
+        return entry is not None and self.has(entry)
 
 
 def part_name(folder: str, number: int) -> str:
@@ -32,73 +96,129 @@ def part_name(folder: str, number: int) -> str:
     return f"{folder}/part-{number:05}.{_SUFFIXES[folder]}"
 
 
-def deliver(folder: Path, output: Store) -> tuple[Output, ...]:
-    """Move the files of a folder to the output, in place of all parts that are there, and describe them."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    outputs = tuple(_describe(path, path.relative_to(folder).as_posix()) for path in paths)
-    _withdraw_parts(output, {made.name for made in outputs})
-    for made in outputs:
-        output.files.move_in(folder / made.name, made.name)
-    return outputs
+def check_free(output: Store, names: Iterable[str]) -> None:
+    """Check that nothing but what an earlier run has left is where a run will write.
 
-
-def withdraw(output: Store, record: str, made: Iterable[str]) -> None:
-    """Remove the results of an earlier run, as its record lists them, that a run did not make anew.
-
-    What has another size than the record says is no longer that result, and stays.
-    """
-    for listed in _listed(output.files.read(record)):
-        is_stale = listed.name not in set(made) and _OURS.fullmatch(listed.name)
-        if is_stale and output.files.size(listed.name) == listed.size:
-            output.files.remove(listed.name)
-
-
-def _withdraw_parts(output: Store, made: set[str]) -> None:
-    # Of a run that was longer, or that was killed before it left its record.
-    for folder in _SUFFIXES:
-        for entry in list(output.files.walk(folder)):
-            within = entry.path.removeprefix(f"{folder}/")
-            if _PART.fullmatch(within) and entry.path not in made:
-                output.files.remove(entry.path)
-
-
-def _listed(record: bytes | None) -> list[Output]:
-    try:
-        return [Output.model_validate(listed) for listed in json.loads(record or b"{}")["outputs"]]
-    except (KeyError, TypeError, ValueError, ValidationError):
-        return []
-
-
-def _describe(path: Path, name: str) -> Output:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Output(name=name, size=path.stat().st_size, sha256=digest)
-
-
-def deliver_page(output: Store, name: str, page: str) -> Output:
-    """Write a page of text to the output, and describe it."""
-    data = page.encode()
-    output.put(name, data)
-    return Output(name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
-
-
-@contextmanager
-def scratch(output: Store) -> Iterator[Path]:
-    """Give a folder for files that are to be moved to the output, removed in the end.
+    Args:
+        output: of the run.
+        names: of files, or `folder/` for all parts in it.
 
     Raises:
-        StoreError: the output cannot be written.
+        StoreError: there are files of others, or results that were changed since; names them.
     """
-    # Beside the results where they are local, so that moving a file there is one rename.
-    beside = output.files.root if output.files.is_local else None
-    if beside is not None:
-        Path(beside).mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".results-", dir=beside))
-    try:
+    ours = _Ours.read(output.files)
+    _refuse(output, [path for name in (*_LISTINGS, *names) for path in _in_the_way(ours, name)])
+
+
+def deliver(draft: Draft, output: Store, record: R) -> R:
+    """Put a draft in the place of what the run before had left, its record last, and give the record, files listed.
+
+    What the run before listed and this one did not make is removed, unless it has been changed since.
+
+    Raises:
+        StoreError: the output cannot be written, or other people's files are in the way; or another run delivers to it.
+    """
+    folder, files = Path(draft.folder), output.files
+    with draft.opened():
+        outputs = describe(folder)
+        record = record.model_copy(update={"outputs": outputs})
+        # Already now: on a disk that is full, all that is yet to come are renames.
+        (folder / RECORD).write_text(record.model_dump_json(indent=2))
+    names = [made.name for made in outputs]
+    check_free(output, [*names, *{f"{name.rpartition('/')[0]}/" for name in names if "/" in name}])
+
+    ours = _Ours.read(files)
+    journal = _begin(ours, outputs)
+    for name in names:
+        _check_alone(output, journal)
+        _refuse(output, _in_the_way(ours, name))
+        files.move_in(folder / name, name)
+    _check_alone(output, journal)
+    _withdraw(files, [stale for stale in {listed.name for listed in ours.listed} - {*names} if ours.has_at(stale)])
+    files.move_in(folder / RECORD, RECORD)
+    files.remove(JOURNAL)
+    return record
+
+
+def describe(folder: Path) -> tuple[Output, ...]:
+    """Give the name, size and digest of each file of a folder, in order of their names."""
+    made = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        made.append(Output(name=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=digest))
+    return tuple(made)
+
+
+def _begin(ours: _Ours, outputs: Sequence[Output]) -> _Journal:
+    """Write down what is there and what is to come, and withdraw the record."""
+    there = [output for output in ours.listed if ours.has_at(output.name)]
+    journal = _Journal(delivery=uuid.uuid4().hex, outputs=(*there, *outputs))
+    ours.files.write(JOURNAL, journal.model_dump_json().encode())
+    _withdraw(ours.files, [RECORD])
+    return journal
+
+
+def _check_alone(output: Store, journal: _Journal) -> None:
+    # Runs of two machines may meet here, where no lock keeps them apart.
+    if _parse(_Journal, output.files.read(JOURNAL)) != journal:
+        raise StoreError(f"another run delivers its results to {output.url}: run this one again, with another --output")
+
+
+def _withdraw(files: Files, names: Sequence[str]) -> None:
+    for name in names:
+        files.remove(name)
+    if files.is_local:
+        # Or else they might come back with the power.
+        for folder in {Path(files.locate(name)).parent for name in names}:
+            at = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(at)
+            finally:
+                os.close(at)
+
+
+def _in_the_way(ours: _Ours, name: str) -> Iterator[str]:
+    """Give the files of others in the place of one that is to be written, or among the parts of a folder."""
+    files, (folder, _, file) = ours.files, name.rpartition("/")
+    if _is_link(files, name):
+        yield name
+    elif folder and files.is_local and Path(files.locate(folder)).is_file():
         yield folder
-    except OSError as error:
-        if isinstance(error, StoreError):
-            raise
-        raise StoreError(f"cannot write to {output.url}: {error.strerror or first_line(error)}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    elif name in _LISTINGS:
+        if files.entry(name) and not _parse(_LISTINGS[name], files.read(name)):
+            yield name
+    elif file:
+        if (entry := files.entry(name)) and not ours.has(entry):
+            yield name
+    else:
+        parts = (entry for entry in files.walk(folder) if entry.path.endswith(f".{_SUFFIXES[folder]}"))
+        yield from (part.path for part in parts if not ours.has(part))
+
+
+def _refuse(output: Store, taken: Iterable[str]) -> None:
+    names = sorted(taken)
+    if names:
+        more = f" and {len(names) - _NAMED_IN_MESSAGES:,} more" if len(names) > _NAMED_IN_MESSAGES else ""
+        raise StoreError(
+            f"where the run would write, {output.url} has files that no run has left there, or that were changed "
+            f"since: {', '.join(map(repr, names[:_NAMED_IN_MESSAGES]))}{more}; move them, or choose another --output"
+        )
+
+
+def _parse(kind: type[Any], data: bytes | None) -> Any:
+    try:
+        return kind.model_validate_json(data or b"")
+    except ValidationError:
+        return None
+
+
+def _is_within(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and str(path) == name != "." and "\0" not in name
+
+
+def _is_link(files: Files, name: str) -> bool:
+    """Whether a file, or a folder on the way to it, is a link: none of ours is, and it may lead anywhere."""
+    *folders, _ = PurePosixPath(name).parents
+    return files.is_local and any(Path(files.locate(str(path))).is_symlink() for path in (name, *folders))

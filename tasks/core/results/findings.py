@@ -17,7 +17,6 @@ from tasks.core.references.model import (
     Embedding,
     Labels,
     Model,
-    Output,
     SavedModel,
 )
 
@@ -141,7 +140,6 @@ class Findings:
     """All that a run that fitted a model found."""
 
     fit: Fit
-    outputs: tuple[Output, ...]
     place: Continuation
     entry: SeriesRun | None
 
@@ -156,4 +154,3 @@ class Applied:
     clusters: Clusters
     embeddings: list[Embedding]
     labels: Labels
-    outputs: tuple[Output, ...]

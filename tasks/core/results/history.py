@@ -1,7 +1,7 @@
 """The runs of a series as a table."""
 
-import io
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -35,16 +35,15 @@ def history(runs: Iterable[SeriesRun]) -> pl.DataFrame:
     return pl.DataFrame([_row(entry) for entry in runs], schema=_SCHEMA)
 
 
-def write_history(store: Store, output: Store, series: str) -> None:
+def write_history(store: Store, folder: Path, series: str) -> None:
     """Write `history.parquet`, a row a run of the series, the oldest first, and a picture of it."""
     from tasks.core.results import plots  # noqa: PLC0415  (only a run that gets here draws)
 
-    table, data = history(entries(store, series)), io.BytesIO()
-    table.write_parquet(data)
-    output.put(HISTORY, data.getvalue())
+    table = history(entries(store, series))
+    table.write_parquet(folder / HISTORY)
     numbers, cells, explained = (table[name].to_numpy() for name in ("number", "cells", "explained_variance"))
     alike = table.select(pl.col("agreement", "overlap").cast(pl.Float64)).to_numpy()
-    output.put(HISTORY_PICTURE, plots.history(numbers, cells, explained, alike))
+    (folder / HISTORY_PICTURE).write_bytes(plots.history(numbers, cells, explained, alike))
 
 
 def _row(entry: SeriesRun) -> dict[str, Any]:

@@ -16,10 +16,9 @@ from tasks.core.references.cells import (
 from tasks.core.references.insight import Scores
 from tasks.core.references.model import Model, Output
 from tasks.core.results.costs import Costs, StageCost
-from tasks.core.results.delivery import withdraw
 from tasks.core.results.findings import Applied, Findings, Fit, Matrix
 from tasks.core.results.tables import component_table
-from tasks.core.storage.store import Reference, Store
+from tasks.core.storage.store import Reference
 
 RECORD = "run.json"
 # The packages whose code decides the numbers, and the one that runs the stages.
@@ -27,7 +26,11 @@ _PACKAGES = ("numpy", "scipy", "scikit-learn", "pyarrow", "polars", "datasets", 
 
 
 class Record(Reference):
-    """What is known of a finished run, whatever it computed."""
+    """What is known of a finished run, whatever it computed.
+
+    Attributes:
+        outputs: the files of the results; none before they are delivered.
+    """
 
     settings: dict[str, Any]
     dataset: dict[str, Any]
@@ -38,7 +41,7 @@ class Record(Reference):
     bad_data: tuple[Skipped, ...]
     damaged: tuple[str, ...]
     stages: tuple[StageCost, ...]
-    outputs: tuple[Output, ...]
+    outputs: tuple[Output, ...] = ()
 
 
 class SeriesRecord(Reference):
@@ -108,7 +111,6 @@ def make_record(settings: Settings, found: Findings, costs: Costs) -> RunRecord:
         clustering=fit.clustered.clustering.model_dump(include={"names", "sizes", "inertia", "passes", "settled"}),
         scores=fit.insights.scores,
         series=_describe_series(found),
-        outputs=found.outputs,
     )
 
 
@@ -118,14 +120,7 @@ def make_apply_record(settings: ApplySettings, found: Applied, costs: Costs) -> 
         **_describe_run(settings, found.matrix, costs),
         model=found.model.model_dump(mode="json"),
         clusters=found.labels.model_dump(include={"names", "sizes", "inertia"}),
-        outputs=found.outputs,
     )
-
-
-def write_record(output: Store, record: Record) -> None:
-    """Write `run.json`, after all other results, and remove what an earlier run had left and this one did not make."""
-    withdraw(output, RECORD, [made.name for made in record.outputs])
-    output.put(RECORD, record.model_dump_json(indent=2).encode())
 
 
 def _describe_run(settings: RunSettings, matrix: Matrix, costs: Costs) -> dict[str, Any]:

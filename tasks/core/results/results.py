@@ -7,14 +7,17 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core.base.settings import RunSettings, Settings
+from tasks.core.base.settings import ALL, RunSettings, Settings
 from tasks.core.numerics.block import decode_matrix, decode_table
-from tasks.core.references.model import Labels, Output
+from tasks.core.references.model import Labels
+from tasks.core.results.anndata_export import H5AD, ZARR_ZIP
 from tasks.core.results.as_anndata import write_anndata
-from tasks.core.results.delivery import deliver, scratch
+from tasks.core.results.delivery import CSV_PARTS, EMBEDDINGS_CSV, PARQUET_PARTS
 from tasks.core.results.embeddings import harmless, write_embeddings
 from tasks.core.results.findings import CLUSTER, Fit, LabelledCells
-from tasks.core.results.pictures import CellSample, write_scree
+from tasks.core.results.history import HISTORY, HISTORY_PICTURE
+from tasks.core.results.pictures import EMBEDDING, SCREE, CellSample, write_scree
+from tasks.core.results.report import REPORT
 from tasks.core.results.tables import cell_tables, component_table, gene_names, gene_table, with_components
 from tasks.core.storage.store import Store
 
@@ -22,44 +25,53 @@ VARIANCE_CSV = "pca_variance.csv"
 COMPONENTS_CSV, COMPONENTS_PARQUET = "components.csv", "components.parquet"
 CLUSTERS_CSV, CLUSTERS_PARQUET = "clusters.csv", "clusters.parquet"
 GENES_CSV, MARKERS_CSV = "genes.csv", "markers.csv"
+_OF_A_FIT = (
+    *(VARIANCE_CSV, COMPONENTS_CSV, COMPONENTS_PARQUET, CLUSTERS_CSV, CLUSTERS_PARQUET),
+    *(SCREE, EMBEDDING, REPORT),
+)
 
 
-def export(store: Store, output: Store, fit: Fit, settings: Settings) -> tuple[Output, ...]:
-    """Write the tables and pictures beside each other, all of them or none.
+def may_write(settings: RunSettings) -> list[str]:
+    """Name the files that a run may leave beside its record; those in parts by `folder/`."""
+    whole = [EMBEDDINGS_CSV] if settings.csv_rows else []
+    in_parts = [f"{CSV_PARTS}/"] if settings.samples == ALL or settings.samples > settings.csv_rows else []
+    of_cells = [f"{PARQUET_PARTS}/", *whole, *in_parts]
+    if not isinstance(settings, Settings):
+        return of_cells
+    recipe = settings.recipe_in_full
+    asked = {
+        GENES_CSV: recipe.prepares_genes,
+        MARKERS_CSV: recipe.markers,
+        H5AD: settings.export == "h5ad",
+        ZARR_ZIP: settings.export == "zarr",
+        HISTORY: settings.series,
+        HISTORY_PICTURE: settings.series,
+    }
+    return [*of_cells, *_OF_A_FIT, *(name for name, is_asked in asked.items() if is_asked)]
 
-    The tables are the model that `saved_model` reads.
 
-    Raises:
-        StoreError: the output cannot be written.
-    """
+def export(store: Store, folder: Path, fit: Fit, settings: Settings) -> None:
+    """Write the tables and pictures beside each other; the tables are the model that `saved_model` reads."""
     model, clustering = fit.model, fit.clustered.clustering
-    with scratch(output) as folder:
-        cells = sum(part.cells for part in fit.matrix.cells)
-        sample = CellSample(cells, len(model.singular_values))
-        tables = sample.of(cell_tables(store, fit.labelled))
-        write_embeddings(tables, folder, csv_in_parts=cells > settings.csv_rows)
-        sample.write_embedding(model, clustering, folder)
-        write_scree(model, folder)
-        components = component_table(model)
-        components.select("pc", "explained_variance_ratio").write_csv(folder / VARIANCE_CSV)
-        components.write_csv(folder / COMPONENTS_CSV)
-        _write_components(store, fit, folder)
-        _write_clusters(store, clustering, folder)
-        _write_genes(store, fit, folder)
-        write_anndata(store, fit, settings, folder)
-        return deliver(folder, output)
+    cells = sum(part.cells for part in fit.matrix.cells)
+    sample = CellSample(cells, len(model.singular_values))
+    tables = sample.of(cell_tables(store, fit.labelled))
+    write_embeddings(tables, folder, csv_in_parts=cells > settings.csv_rows)
+    sample.write_embedding(model, clustering, folder)
+    write_scree(model, folder)
+    components = component_table(model)
+    components.select("pc", "explained_variance_ratio").write_csv(folder / VARIANCE_CSV)
+    components.write_csv(folder / COMPONENTS_CSV)
+    _write_components(store, fit, folder)
+    _write_clusters(store, clustering, folder)
+    _write_genes(store, fit, folder)
+    write_anndata(store, fit, settings, folder)
 
 
-def export_cells(store: Store, output: Store, labelled: LabelledCells, settings: RunSettings) -> tuple[Output, ...]:
-    """Write the table of cells alone, as Parquet and CSV, or none of it.
-
-    Raises:
-        StoreError: the output cannot be written.
-    """
-    with scratch(output) as folder:
-        cells = sum(part.cells for part in labelled.cells)
-        write_embeddings(cell_tables(store, labelled), folder, csv_in_parts=cells > settings.csv_rows)
-        return deliver(folder, output)
+def export_cells(store: Store, folder: Path, labelled: LabelledCells, settings: RunSettings) -> None:
+    """Write the table of cells alone, as Parquet and CSV."""
+    cells = sum(part.cells for part in labelled.cells)
+    write_embeddings(cell_tables(store, labelled), folder, csv_in_parts=cells > settings.csv_rows)
 
 
 def _write_components(store: Store, fit: Fit, folder: Path) -> None:

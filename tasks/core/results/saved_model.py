@@ -17,6 +17,7 @@ from tasks.core.numerics.block import decode_table, encode_matrix
 from tasks.core.numerics.normalize import NORMALIZATION
 from tasks.core.references.cells import Normalization, Vocabulary
 from tasks.core.references.model import Clusters, Components, Output, SavedModel
+from tasks.core.results.delivery import JOURNAL
 from tasks.core.results.findings import CLUSTER
 from tasks.core.results.model_files import REMEDY, ModelTable, read_whole, size_of
 from tasks.core.results.record import RECORD
@@ -60,6 +61,11 @@ def find_model(settings: ApplySettings) -> SavedModel:
     files = _files(settings)
     if _place(files) == _place(output_of(settings).files):
         raise SettingsError(f"--output {settings.output} is where the model is: choose another for the results")
+    if files.size(RECORD) is None and files.size(JOURNAL) is not None:
+        raise ModelError(
+            f"{files.locate(RECORD)} is not there yet: a run puts its results there, or was killed as it did; wait for "
+            "its end, or run it again"
+        )
     data = read_whole(files, RECORD, size_of(files, RECORD))
     try:
         record = _Record.model_validate_json(data)
@@ -98,7 +104,7 @@ def load_components(
     key = StageKey(stage="components", version=VERSION, inputs=inputs)
 
     def make() -> Components:
-        file = ModelTable(_files(settings), model.components, _MOST_GENES)
+        file = _table(model, model.components, _MOST_GENES, settings)
         genes = decode_table(store.get(vocabulary.table)).column(ENSEMBL)
         rows = _rows_of_genes(file.column(ENSEMBL, pa.string()), genes.cast(pa.string()), settings)
         v_gk = file.matrix(model.pca_dim, pa.float32())[rows]
@@ -118,7 +124,7 @@ def load_clusters(store: Store, model: SavedModel, settings: ApplySettings) -> O
     key = StageKey(stage="clusters", version=VERSION, inputs=inputs)
 
     def make() -> Clusters:
-        file = ModelTable(_files(settings), model.clusters, _MOST_CLUSTERS)
+        file = _table(model, model.clusters, _MOST_CLUSTERS, settings)
         centres = file.matrix(model.pca_dim, pa.float64())
         names = tuple(file.column(CLUSTER, pa.int32()).to_pylist())
         if not names or len(set(names)) != len(names):
@@ -127,6 +133,16 @@ def load_clusters(store: Store, model: SavedModel, settings: ApplySettings) -> O
         return Clusters(key=key.digest, centres=ref, names=names)
 
     return store.answer(key, Clusters, make)
+
+
+def _table(model: SavedModel, listed: Output, most_rows: int, settings: ApplySettings) -> ModelTable:
+    files = _files(settings)
+    try:
+        return ModelTable(files, listed, most_rows)
+    except ModelError as error:
+        if hashlib.sha256(files.read(RECORD) or b"").hexdigest() == model.record_sha256:
+            raise
+        raise ModelError(f"the model at {model.url} was replaced while it was read: try again") from error
 
 
 def _rows_of_genes(

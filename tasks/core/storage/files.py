@@ -6,6 +6,7 @@ ones it began with.
 """
 
 import errno
+import hashlib
 import os
 import random
 import time
@@ -117,8 +118,25 @@ class Files:
 
     def size(self, path: str) -> int | None:
         """Size of a file in bytes, or None where there is no such file."""
+        entry = self.entry(path)
+        return None if entry is None else entry.size
+
+    def entry(self, path: str) -> Entry | None:
+        """Describe a file, or give None where there is no such file."""
         with suppress(FileNotFoundError):
-            return int(self._try("read", path, lambda: self.fs.info(self.locate(path)))["size"])
+            info = self._try("read", path, lambda: self.fs.info(self.locate(path)))
+            return Entry(path, int(info["size"]), _modified(info))
+        return None
+
+    def sha256(self, path: str) -> str | None:
+        """Digest of a file's bytes, read piece by piece, or None where there is no such file."""
+
+        def digest() -> str:
+            with self.fs.open(self.locate(path), "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+
+        with suppress(FileNotFoundError):
+            return self._try("read", path, digest)
         return None
 
     def remove(self, path: str) -> None:

@@ -1,6 +1,5 @@
-"""The table of cells in parts, on a local disk and on S3, and what an earlier run had left there."""
+"""The table of cells in parts."""
 
-import json
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core.references.model import Output
 from tasks.core.results import embeddings
-from tasks.core.results.delivery import deliver, withdraw
 from tasks.core.results.embeddings import write_embeddings
-from tasks.core.storage.store import Store
 
 
 def pieces(number: int, rows: int = 7) -> Iterator[pa.Table]:
@@ -65,54 +61,3 @@ def test_memory_does_not_grow_with_the_number_of_cells(tmp_path: Path, monkeypat
     tracemalloc.stop()
     # Of 80 MB, a row group of 4 MB is written while the next one gathers, beside the writer's own buffers.
     assert 4e6 < most < 20e6
-
-
-def put_results(place: str, folder: Path, cells: int, *more: str, csv_in_parts: bool = False) -> tuple[Output, ...]:
-    """Leave results, and their record, in a place as a run does."""
-    folder.mkdir()
-    write_embeddings(pieces(cells), folder, csv_in_parts=csv_in_parts, part_rows=20)
-    for name in more:
-        (folder / name).write_text(f"{cells}")
-    output = Store(place, patience=5)
-    outputs = deliver(folder, output)
-    withdraw(output, "run.json", [made.name for made in outputs])
-    output.put("run.json", json.dumps({"outputs": [made.model_dump() for made in outputs]}).encode())
-    return outputs
-
-
-def there(place: str) -> set[str]:
-    return {entry.path for entry in Store(place, patience=5).files.walk()}
-
-
-def test_what_an_earlier_run_left_does_not_mix_with_the_new_results(place: str, tmp_path: Path) -> None:
-    files = Store(place, patience=5).files
-    not_ours = {"notes.csv", "embeddings/mine.parquet", "embeddings/part-1.parquet", "other/part-00000.parquet"}
-    for name in not_ours:
-        files.write(name, b"mine")
-    put_results(place, tmp_path / "long", 9, "markers.csv", "genes.csv", "notes.txt")
-    # Somebody has written a file of this name since.
-    files.write("genes.csv", b"edited")
-    last = put_results(place, tmp_path / "short", 3, csv_in_parts=True)
-    assert {made.name for made in last} == {"embeddings-csv/part-00000.csv", "embeddings/part-00000.parquet"}
-    left = there(place) - not_ours
-    assert left == {*(made.name for made in last), "run.json", "genes.csv", "notes.txt"}
-    # A run that was killed before it left its record.
-    files.write("embeddings/part-00007.parquet", b"of a longer run")
-    put_results(place, tmp_path / "whole", 3)
-    assert there(place) - not_ours == {
-        *("embeddings.csv", "embeddings/part-00000.parquet"),
-        *("run.json", "genes.csv", "notes.txt"),
-    }
-    assert all(files.read(name) == b"mine" for name in not_ours)
-
-
-@pytest.mark.parametrize(
-    "record", [b"", b"[]", b"{", b'{"outputs": 3}', b'{"outputs": [{"name": "../run.json", "size": 2, "sha256": ""}]}']
-)
-def test_a_record_that_is_none_withdraws_nothing(tmp_path: Path, record: bytes) -> None:
-    output = Store(str(tmp_path / "output"))
-    (tmp_path / "run.json").write_bytes(b"{}")
-    output.put("run.json", record)
-    withdraw(output, "run.json", [])
-    assert (tmp_path / "run.json").exists()
-    assert there(output.url) == {"run.json"}

@@ -19,6 +19,7 @@ from tasks.core.numerics.block import decode_matrix
 from tasks.core.numerics.normalize import NORMALIZATION
 from tasks.core.references.cells import Vocabulary
 from tasks.core.references.model import Clusters, Components
+from tasks.core.results.delivery import JOURNAL
 from tasks.core.results.saved_model import find_model, load_clusters, load_components
 from tasks.core.storage.store import Store, store_of
 from tests.small_dataset import gene_table
@@ -163,6 +164,20 @@ def test_files_that_are_gone_or_harmed_are_named(tmp_path: Path, name: str) -> N
             file.write_bytes(harmed)
         with pytest.raises(ModelError, match=name):
             load(tmp_path / "model")
+
+
+def test_a_model_that_is_being_replaced_says_so(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    asked = given_settings(model)
+    found = find_model(asked)
+    write_model(tmp_path / "other", clusters=cluster_file([1, 2, 3]))
+    for name in ("run.json", "clusters.parquet"):
+        (tmp_path / "other" / name).replace(model / name)
+    with pytest.raises(ModelError, match="was replaced while it was read: try again"):
+        load_clusters(store_of(asked), found, asked)
+    (model / "run.json").rename(model / JOURNAL)
+    with pytest.raises(ModelError, match=r"run\.json is not there yet: a run puts its results there, or was killed"):
+        find_model(asked)
 
 
 def test_results_do_not_take_the_place_of_their_model(tmp_path: Path) -> None:

@@ -1,0 +1,321 @@
+"""Results in the place of what was there before: whole at every instant, and nothing lost that is not ours."""
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.core.base.errors import StoreError
+from tasks.core.results import delivery
+from tasks.core.results.delivery import JOURNAL, check_free, deliver
+from tasks.core.results.drafts import drafting
+from tasks.core.results.record import RECORD, RunRecord
+from tasks.core.storage.files import Files
+from tasks.core.storage.store import Store
+from tests.core.results.test_summary import record
+
+LONG = {
+    **{"embeddings.csv": "a", "embeddings/part-00000.parquet": "b", "embeddings/part-00001.parquet": "c"},
+    **{"genes.csv": "d", "report.html": "e"},
+}
+SHORT = {"embeddings-csv/part-00000.csv": "f", "embeddings/part-00000.parquet": "g", "report.html": "h"}
+FOREIGN = {"notes.csv", "embeddings/notes.txt", "other/part-00000.parquet", "clusters.csv.old"}
+
+
+def leave(output: Store, made: dict[str, str], name: str = "a run") -> RunRecord:
+    """Deliver files as a run does."""
+    with drafting(output) as draft, draft.opened() as folder:
+        for path, content in made.items():
+            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).write_text(f"{content} of {name}")
+        return deliver(draft, output, record(name))
+
+
+def there(output: Store) -> dict[str, bytes]:
+    return {entry.path: output.files.read(entry.path) or b"" for entry in output.files.walk()}
+
+
+def is_whole(files: Files) -> bool:
+    """Whether there is a record, and all that it lists is as it says."""
+    read = files.read(RECORD)
+    return read is not None and all(
+        hashlib.sha256(files.read(made["name"]) or b"").hexdigest() == made["sha256"]
+        for made in json.loads(read)["outputs"]
+    )
+
+
+@pytest.fixture
+def output(place: str) -> Store:
+    return Store(place, patience=5)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "output"))
+
+
+def test_a_run_takes_the_place_of_the_one_before_and_of_nothing_else(output: Store) -> None:
+    for name in FOREIGN:
+        output.files.write(name, b"mine")
+    leave(output, LONG)
+    assert there(output).keys() == FOREIGN | LONG.keys() | {RECORD}
+    made = leave(output, SHORT)
+    left = there(output)
+    assert left.keys() == FOREIGN | SHORT.keys() | {RECORD}
+    assert {left[name] for name in FOREIGN} == {b"mine"}
+    assert {listed.name for listed in made.outputs} == SHORT.keys()
+    assert json.loads(left[RECORD]) == made.model_dump(mode="json")
+    assert is_whole(output.files)
+
+
+@pytest.mark.parametrize(
+    "foreign", [*LONG, "embeddings/part-00005.parquet", "embeddings/mine.parquet", RECORD, JOURNAL]
+)
+def test_where_files_of_others_are_nothing_is_written(output: Store, foreign: str) -> None:
+    output.files.write(foreign, b'{"outputs": []}')
+    with pytest.raises(StoreError, match=f"'{foreign}'; move them, or choose another --output"):
+        check_free(output, ["embeddings/", *LONG])
+    with pytest.raises(StoreError, match="move them"):
+        leave(output, LONG)
+    assert there(output) == {foreign: b'{"outputs": []}'}
+
+
+def test_many_files_of_others_are_told_in_one_line(here: Store) -> None:
+    for number in range(30):
+        here.files.write(f"embeddings/part-{number:05}.parquet", b"mine")
+    with pytest.raises(StoreError, match=r"part-00004.parquet' and 25 more; move") as refused:
+        check_free(here, ["embeddings/"])
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"e of a Run", b"longer than it was"])
+@pytest.mark.parametrize("read_bytes", [0, delivery._READ_BYTES])
+def test_a_result_that_was_changed_since_is_its_owner_s(
+    output: Store, monkeypatch: pytest.MonkeyPatch, content: bytes, read_bytes: int
+) -> None:
+    monkeypatch.setattr(delivery, "_READ_BYTES", read_bytes)
+    leave(output, LONG)
+    for name in ("report.html", "genes.csv"):
+        output.files.write(name, content)
+    with pytest.raises(StoreError, match=r"changed since: 'report.html'; move them"):
+        check_free(output, SHORT)
+    output.files.remove("report.html")
+    leave(output, SHORT)
+    assert there(output).keys() == SHORT.keys() | {RECORD, "genes.csv"}
+    assert output.files.read("genes.csv") == content
+
+
+@pytest.mark.parametrize(
+    "name", ["../theirs", "/theirs", "sub/../../theirs", "./theirs", "link/theirs", "link", ".", ""]
+)
+def test_a_record_reaches_nothing_outside_the_output(here: Store, tmp_path: Path, name: str) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_bytes(b"mine")
+    leave(here, LONG)
+    (tmp_path / "output" / "link").symlink_to(tmp_path if name == "link/theirs" else theirs)
+    if name == "/theirs":
+        name = str(theirs)
+    written = json.loads(here.files.read(RECORD) or b"")
+    written["outputs"] += [{"name": name, "size": 4, "sha256": hashlib.sha256(b"mine").hexdigest()}]
+    here.files.write(RECORD, json.dumps(written).encode())
+    leave(here, SHORT)
+    assert theirs.read_bytes() == b"mine"
+    assert (tmp_path / "output" / "link").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["report.html", "embeddings"])
+def test_a_link_in_the_way_is_not_followed(here: Store, tmp_path: Path, name: str) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / name).symlink_to(tmp_path / "theirs" / name)
+    with pytest.raises(StoreError, match=f"'{name}/?'; move them"):
+        check_free(here, ["embeddings/", "report.html"])
+    with pytest.raises(StoreError, match=f"'{name}[/']"):
+        leave(here, LONG)
+    assert list((tmp_path / "theirs").iterdir()) == []
+
+
+class KilledError(BaseException):
+    pass
+
+
+class Dying(Files):
+    """Files whose owner is killed at one of the calls that change them: just before it, or just after."""
+
+    def __init__(self, url: str, at: float = float("inf")) -> None:
+        super().__init__(url, patience=5)
+        self.at = at
+        self.calls = 0.0
+
+    def move_in(self, local: Path, path: str) -> None:
+        self._call(lambda: super(Dying, self).move_in(local, path))
+
+    def remove(self, path: str) -> None:
+        self._call(lambda: super(Dying, self).remove(path))
+
+    def write(self, path: str, data: bytes | memoryview) -> None:
+        self._call(lambda: super(Dying, self).write(path, data))
+
+    def _call(self, function: Callable[[], None]) -> None:
+        self.calls += 1
+        for moment in (-0.5, 0.0):
+            if self.calls + moment >= self.at:
+                raise KilledError
+            if not moment:
+                return
+            function()
+
+
+def moments(output: Store) -> Iterator[float]:
+    """Every moment at which a delivery of SHORT in the place of LONG may be killed."""
+    output.files = counted = Dying(output.url)
+    leave(output, LONG)
+    before = counted.calls
+    leave(output, SHORT)
+    yield from (at / 2 for at in range(1, int(2 * (counted.calls - before)) + 1))
+
+
+def test_a_delivery_that_is_killed_at_any_moment_is_made_whole_by_the_next(here: Store, tmp_path: Path) -> None:
+    tried = list(moments(Store(str(tmp_path / "counted"))))
+    assert len(tried) == 2 * (len(SHORT) + 2 + len(LONG.keys() - SHORT.keys()) + 2)
+    for at in tried:
+        for after in (LONG, SHORT, {"report.html": "i"}):
+            output = Store(str(tmp_path / f"{at}-{after.keys()}"))
+            for name in FOREIGN:
+                output.files.write(name, b"mine")
+            leave(output, LONG, "the first")
+            output.files = Dying(output.url, at)
+            with pytest.raises(KilledError):
+                leave(output, SHORT, "the second")
+            output.files = Files(output.url, patience=5)
+            assert is_whole(output.files) or output.files.size(RECORD) is None
+            # A second one that is killed, on top of the first.
+            output.files = Dying(output.url, at)
+            with suppress(KilledError):
+                leave(output, {"embeddings.csv": "x", "history.png": "y"} | after, "the third")
+            output.files = Files(output.url, patience=5)
+            check_free(output, after)
+            leave(output, after, "the last")
+            assert is_whole(output.files)
+            assert there(output).keys() == FOREIGN | after.keys() | {RECORD}
+            assert {output.files.read(name) for name in FOREIGN} == {b"mine"}
+
+
+def test_who_reads_while_runs_deliver_and_are_killed_sees_whole_results(here: Store) -> None:
+    rng, done, seen = random.Random(0), threading.Event(), [0]
+    torn: list[str] = []
+
+    def watch() -> None:
+        files = Files(here.url, patience=5)
+        while not done.is_set():
+            before = files.read(RECORD)
+            whole = before is not None and is_whole(files)
+            # What is read in several steps is one thing if the record has stood all the while.
+            if before is not None and files.read(RECORD) == before:
+                seen[0] += 1
+                torn.extend([] if whole else [before.decode()])
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    for number in range(150):
+        here.files = Dying(here.url, rng.choice([float("inf"), rng.randrange(1, 24) / 2]))
+        try:
+            leave(here, rng.choice([LONG, SHORT]), f"run {number}")
+        except KilledError:
+            continue
+    done.set()
+    watching.join()
+    assert not torn
+    assert seen[0] > 10
+
+
+def test_of_two_that_deliver_at_once_the_one_that_is_overtaken_says_so(output: Store) -> None:
+    """As two machines may, which no lock keeps apart."""
+    leave(output, LONG)
+    files = output.files
+
+    class Overtaken(Files):
+        def move_in(self, local: Path, path: str) -> None:
+            super().move_in(local, path)
+            if path == "report.html":
+                other = delivery._Journal(delivery="other", outputs=())
+                super().write(JOURNAL, other.model_dump_json().encode())
+
+    output.files = Overtaken(output.url, patience=5)
+    with pytest.raises(StoreError, match="another run delivers its results to"):
+        leave(output, SHORT)
+    assert files.size(RECORD) is None
+
+
+def test_a_second_run_into_one_output_is_refused_while_the_first_is_at_work(output: Store) -> None:
+    with drafting(output) as draft:
+        with pytest.raises(StoreError, match=r"another run is at work on .*: wait for its end, or choose another"):
+            leave(Store(output.url), LONG)
+        assert Path(draft.folder).is_dir()
+    leave(output, LONG)
+    assert not Path(draft.folder).parent.exists()
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from tasks.core.results.drafts import drafting
+from tasks.core.storage.store import Store
+with drafting(Store(sys.argv[1])) as draft:
+    (Path(draft.folder) / "report.html").write_text("half")
+    print(draft.folder, flush=True)
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_run_was_making_is_cleared_by_the_next_one(output: Store) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, output.url], capture_output=True, text=True, check=False)
+    left = Path(killed.stdout.strip())
+    assert (left / "report.html").exists(), killed.stderr
+    leave(output, SHORT)
+    assert not left.exists()
+    assert there(output).keys() == SHORT.keys() | {RECORD}
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "file"])
+def test_a_folder_of_the_name_of_ours_is_left_alone(here: Store, tmp_path: Path, kind: str) -> None:
+    theirs = tmp_path / "output" / ".results"
+    theirs.parent.mkdir()
+    if kind == "folder":
+        (theirs / "2024").mkdir(parents=True)
+    elif kind == "link":
+        (tmp_path / "elsewhere").mkdir()
+        theirs.symlink_to(tmp_path / "elsewhere")
+    else:
+        theirs.write_text("mine")
+    with pytest.raises(StoreError, match=r"\.results"):
+        leave(here, LONG)
+    assert os.path.lexists(theirs)
+    assert there(here).keys() <= {".results"}
+
+
+def test_where_a_shared_folder_has_no_locks_nothing_is_cleared(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: Any) -> None:
+        raise OSError(38, os.strerror(38))
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with drafting(here) as draft:
+        leave(here, LONG)
+        assert Path(draft.folder).is_dir()
+    assert is_whole(here.files)
+
+
+def test_an_attempt_begins_with_an_empty_draft(here: Store) -> None:
+    with drafting(here) as draft, draft.opened() as folder:
+        (folder / "embeddings").mkdir()
+        (folder / "embeddings" / "part-00000.parquet").write_text("stale")
+        assert list(Path(draft.emptied().folder).iterdir()) == []

@@ -1,0 +1,70 @@
+"""What a run does to the folder that it leaves its results in."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tasks.core.base.errors import CorruptObjectError, StoreError
+from tasks.core.base.settings import Settings
+from tasks.core.results import results
+from tasks.core.results.results import may_write
+from tests.flows.conftest import Run
+
+SIZES = {"samples": 60, "pca_dim": 3, "clusters": 2}
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_user_s_own_files_are_named_before_any_work_and_left_alone(run: Run, dataset: Path, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    for name in ("report.html", "clusters.csv", "embeddings/part-00005.parquet", "embeddings/notes.txt"):
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        (output / name).write_text("mine")
+    before = content(output)
+    ran = run(dataset=dataset, **SIZES)
+    assert ran.code == 1
+    (line,) = (line for line in ran.err.splitlines() if line.startswith("error: "))
+    assert "'clusters.csv', 'embeddings/part-00005.parquet', 'report.html'; move them, or choose another" in line
+    assert content(output) == before
+    assert content(tmp_path / "store").keys() == set()
+    for name in ("report.html", "clusters.csv", "embeddings/part-00005.parquet"):
+        (output / name).unlink()
+    assert run(dataset=dataset, **SIZES).code == 0
+
+
+def test_what_a_run_may_write_is_known_before_it_begins(run: Run, dataset: Path) -> None:
+    asked = SIZES | {"series": "weekly", "export": "h5ad", "csv_rows": 10}
+    names = may_write(Settings.model_validate(asked))
+    made = {output["name"] for output in run(dataset=dataset, **asked).record["outputs"]}
+    assert {name[: name.find("/") + 1] or name for name in made} == {*names} - {"embeddings.csv"}
+
+
+def test_the_results_are_there_before_intermediates_are_given_up(
+    run: Run, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise StoreError("the store is gone")
+
+    monkeypatch.setattr("flows.carry_out.keep_only", fail)
+    ran = run(dataset=dataset, keep_intermediates="none", **SIZES)
+    assert (ran.code, ran.record["read"]["cells"]) == (1, 60)
+
+
+def test_stages_that_run_again_leave_nothing_of_the_first_attempt(
+    run: Run, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = results.write_anndata
+
+    def damaged_once(store: object, fit: object, settings: object, folder: Path) -> None:
+        monkeypatch.setattr(results, "write_anndata", write)
+        (folder / "genes.csv").write_text("of the first attempt")
+        raise CorruptObjectError("an object is damaged")
+
+    monkeypatch.setattr(results, "write_anndata", damaged_once)
+    ran = run(dataset=dataset, **SIZES)
+    assert ran.record["damaged"] == ["an object is damaged"]
+    assert not (ran.output / "genes.csv").exists()
+    assert len(pl.read_csv(ran.output / "embeddings.csv")) == 60
