@@ -37,8 +37,8 @@ def carry_out(
     """
     hold(settings.credentials)
     store, output = store_of(settings), output_of(settings)
-    for place in (store, output):
-        place.check_writable()
+    store.claim()
+    output.check_writable()
     with told_to_prefect(shares), stages(settings) as run:
         found = run.until_whole(lambda: all_stages(run, settings))
         run.mark.end(found)

@@ -78,7 +78,7 @@ def _describe(path: Path, name: str) -> Output:
 def deliver_page(output: Store, name: str, page: str) -> Output:
     """Write a page of text to the output, and describe it."""
     data = page.encode()
-    output.put(name, data)
+    output.files.write(name, data)
     return Output(name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 

@@ -41,10 +41,10 @@ def write_history(store: Store, output: Store, series: str) -> None:
 
     table, data = history(entries(store, series)), io.BytesIO()
     table.write_parquet(data)
-    output.put(HISTORY, data.getvalue())
+    output.files.write(HISTORY, data.getvalue())
     numbers, cells, explained = (table[name].to_numpy() for name in ("number", "cells", "explained_variance"))
     alike = table.select(pl.col("agreement", "overlap").cast(pl.Float64)).to_numpy()
-    output.put(HISTORY_PICTURE, plots.history(numbers, cells, explained, alike))
+    output.files.write(HISTORY_PICTURE, plots.history(numbers, cells, explained, alike))
 
 
 def _row(entry: SeriesRun) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def make_apply_record(settings: ApplySettings, found: Applied, costs: Costs) -> 
 def write_record(output: Store, record: Record) -> None:
     """Write `run.json`, after all other results, and remove what an earlier run had left and this one did not make."""
     withdraw(output, RECORD, [made.name for made in record.outputs])
-    output.put(RECORD, record.model_dump_json(indent=2).encode())
+    output.files.write(RECORD, record.model_dump_json(indent=2).encode())
 
 
 def _describe_run(settings: RunSettings, matrix: Matrix, costs: Costs) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def put_results(place: str, folder: Path, cells: int, *more: str, csv_in_parts: 
     output = Store(place, patience=5)
     outputs = deliver(folder, output)
     withdraw(output, "run.json", [made.name for made in outputs])
-    output.put("run.json", json.dumps({"outputs": [made.model_dump() for made in outputs]}).encode())
+    output.files.write("run.json", json.dumps({"outputs": [made.model_dump() for made in outputs]}).encode())
     return outputs
 
 
@@ -112,7 +112,7 @@ def test_what_an_earlier_run_left_does_not_mix_with_the_new_results(place: str, 
 def test_a_record_that_is_none_withdraws_nothing(tmp_path: Path, record: bytes) -> None:
     output = Store(str(tmp_path / "output"))
     (tmp_path / "run.json").write_bytes(b"{}")
-    output.put("run.json", record)
+    output.files.write("run.json", record)
     withdraw(output, "run.json", [])
     assert (tmp_path / "run.json").exists()
     assert there(output.url) == {"run.json"}
