@@ -36,8 +36,8 @@ def carry_out(
     """
     hold(settings.credentials)
     store, output = store_of(settings), output_of(settings)
-    for place in (store, output):
-        place.check_writable()
+    store.claim()
+    output.check_writable()
     check_free(output, may_write(settings))
     with drafting(output) as draft, told_to_prefect(shares), stages(settings) as run:
         found, record = run.until_whole(lambda: all_stages(run, settings, draft.emptied()))

@@ -59,7 +59,6 @@ class Stages:
             result = state.result()
             is_cached = state.name == CACHED
             steps.count(made=int(not is_cached), cached=int(is_cached))
-        self.mark.beat()
         report(Progress(task.name, "", 1, 1, "found in the store" if is_cached else ""))
         return result
 
@@ -69,9 +68,7 @@ class Stages:
             batches = in_batches(items, self.costs.cells, self.partition_cells)
             parameters = {"batch": batches, "shared": unmapped(shared)}
             futures = self.runner.map(with_retries(task, self.retries), parameters)
-            results = self._settle_all(task.name, futures, steps, len(items))
-        self.mark.beat()
-        return results
+            return self._settle_all(task.name, futures, steps, len(items))
 
     def until_whole(self, sentence: Callable[[], R]) -> R:
         """Run all stages; where an object of the store turns out to be damaged, again: what is whole is found there."""
@@ -116,7 +113,7 @@ def stages(settings: RunSettings) -> Iterator[Stages]:
     """Give the stages of a run their workers."""
     use_one_heap()
     mark = RunMarker(store_of(settings), settings, flow_run.id or "")
-    mark.beat()
+    mark.begin()
     try:
         with one_blas_thread(), engine_of(settings) as engine, _threads(engine.steps) as runner:
             of_settings = settings.retries, settings.stage_timeout, settings.partition_cells

@@ -13,7 +13,7 @@ from tasks.core.base.errors import SettingsError
 from tasks.core.base.refusals import explain
 from tasks.core.base.settings import Settings
 from tasks.core.results import housekeeping
-from tasks.core.results.housekeeping import Contents
+from tasks.core.results.housekeeping import Contents, Survey
 from tasks.core.storage.store import Store, store_of
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -26,7 +26,7 @@ def run(arguments: Sequence[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="ls|verify|prune")
     for name, meaning in {
         "ls": "what is in the store, by stage and by run",
-        "verify": "compare every object with its checksum; damaged ones are put aside, to be made again when needed",
+        "verify": "compare every object with its checksum; damaged ones are made again when needed",
         "prune": "remove what no run of the last days used",
     }.items():
         command = commands.add_parser(name, help=meaning, description=meaning)
@@ -68,17 +68,18 @@ def _do(given: argparse.Namespace, store: Store) -> int:
 
 
 def _list(store: Store) -> int:
+    found = housekeeping.survey(store)
     stages = Table("stage", "results", "files", "size")
-    for contents in housekeeping.by_stage(store):
+    for contents in housekeeping.by_stage(found):
         stages.add_row(contents.name, *_numbers(contents))
     runs = Table("run", "began", "asked for", "state", "results", "files", "size")
-    for name, mark, contents in housekeeping.by_run(store):
+    for name, mark, contents in housekeeping.by_run(store, found):
         asked = ", ".join(f"{key} {value}" for key, value in mark.asked.items())
-        state = "running" if mark.is_running else "ended" if mark.folders else f"failed: {mark.why}"
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(mark.began))
-        runs.add_row(name, began, asked, state, *_numbers(contents))
+        runs.add_row(name, began, asked, mark.state, *_numbers(contents))
     console.show(stages)
     console.show(runs)
+    _show_note(found)
     return 0
 
 
@@ -87,17 +88,26 @@ def _verify(store: Store) -> int:
     for what in housekeeping.verify(store):
         console.complain(what)
         damaged += 1
-    console.show("every object is whole" if not damaged else f"{damaged:,} objects were damaged and put aside")
+    console.show(f"{damaged:,} objects were damaged: made again when needed" if damaged else "every object is whole")
     return 1 if damaged else 0
 
 
 def _prune(store: Store, days: float, *, dry_run: bool) -> int:
-    removed = housekeeping.prunable(store, days) if dry_run else housekeeping.prune(store, days)
+    found = housekeeping.survey(store)
+    remove = housekeeping.prunable if dry_run else housekeeping.prune
+    removed = remove(store, found, days)
     for folder, size in sorted(removed.items()):
         console.show(f"{folder}  {_bytes(size)}")
     done = "would be removed" if dry_run else "removed"
     console.show(f"{len(removed):,} results, {_bytes(sum(removed.values()))} {done}")
+    _show_note(found)
     return 0
+
+
+def _show_note(found: Survey) -> None:
+    if found.others:
+        size = sum(entry.size for entry in found.others)
+        console.show(f"{len(found.others):,} files, {_bytes(size)}, are of no result and left alone")
 
 
 def _numbers(contents: Contents) -> tuple[str, str, str]:

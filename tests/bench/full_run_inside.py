@@ -56,9 +56,8 @@ def _look_after(settings: Settings) -> dict[str, Any]:
         store.files.remove(entry.path)
     return figures | {
         "store_seconds": {
-            "ls by stage": _time(lambda: housekeeping.by_stage(store)),
-            "ls by run": _time(lambda: housekeeping.by_run(store)),
-            "prune, to see": _time(lambda: housekeeping.prunable(store, 1.0)),
+            "ls": _time(lambda: housekeeping.by_run(store, housekeeping.survey(store))),
+            "prune, to see": _time(lambda: housekeeping.prunable(store, housekeeping.survey(store), 1.0)),
             "removal of all intermediates": _time(lambda: housekeeping.keep_only(without, run)),
         }
     }

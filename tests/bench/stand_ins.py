@@ -1,7 +1,7 @@
 """A dataset as large as Tahoe-100M in shards and rows, and stand-ins for the kernels of a run over it.
 
 What a stand-in gives is a right reference to objects that are there, as many as the kernel would leave and a few bytes
-each, under the key that the kernel would have. So plan, keys, store, leases, references, folds over blocks, Prefect
+each, under the key that the kernel would have. So plan, keys, store, references, folds over blocks, Prefect
 and the record are the real ones, and only the numbers are missing. The SVD's panels and sums travel, in their real
 size. Stand-ins go to workers in other processes with the steps that use them.
 """

@@ -8,10 +8,11 @@ import pytest
 
 from flows.command_line import main
 from tasks.core.base.settings import Settings
-from tasks.core.results.housekeeping import prunable
+from tasks.core.results.housekeeping import prunable, survey
 from tasks.core.storage.files import Files
 from tasks.core.storage.runs import RunMarker, marks
-from tasks.core.storage.store import Store
+from tasks.core.storage.store import MARKER, Store
+from tests.conftest import real_cells
 from tests.flows.conftest import Run
 
 SIZES = {"samples": 60, "pca_dim": 5, "clusters": 2}
@@ -55,7 +56,7 @@ def test_damage_is_found_told_and_made_again(
     assert main(["store", "verify", "--store", str(store)]) == 1
     said = capsys.readouterr()
     assert f"error: {harmed} is damaged" in said.err
-    assert "1 objects were damaged and put aside" in said.out
+    assert "1 objects were damaged: made again when needed" in said.out
     again = run(dataset=dataset, output=tmp_path / "again", **SIZES)
     assert again.steps("made")["matrix"] == 1
     assert harmed.read_bytes() == whole
@@ -65,22 +66,20 @@ def test_damage_is_found_told_and_made_again(
 def test_what_no_recent_run_used_is_pruned(run: Run, dataset: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     run(dataset=dataset, **SIZES | {"clusters": 3})
-    Files(str(store), 5).write("leases/of-a-run-that-was-killed.json", b"")
     age(store, 40)
     run(dataset=dataset, **SIZES, output=tmp_path / "again")
     assert main(["store", "prune", "--store", str(store), "--dry_run"]) == 0
-    assert set(prunable(Store(str(store)), 30)) == {
+    assert set(prunable(Store(str(store)), survey(Store(str(store))), 30)) == {
         str(path.relative_to(store))
         for path in (store / "clustering").iterdir()
         if path.stat().st_mtime < time.time() - DAY
     }
     assert main(["store", "prune", "--store", str(store)]) == 0
-    assert "leases" not in stages(store)
     again = run(dataset=dataset, **SIZES, output=tmp_path / "third")
     assert set(again.steps("made")) == {"plan", "export", "report"}
     age(store, 40)
     assert main(["store", "prune", "--store", str(store)]) == 0
-    assert stages(store) == set()
+    assert stages(store) == {MARKER}
 
 
 def test_nothing_is_pruned_while_a_run_is_at_work(
@@ -90,7 +89,7 @@ def test_nothing_is_pruned_while_a_run_is_at_work(
     run(dataset=dataset, **SIZES)
     age(store, 40)
     marker = RunMarker(Store(str(store)), Settings(dataset=str(dataset)))
-    marker.beat()
+    marker.begin()
     assert main(["store", "prune", "--store", str(store)]) == 1
     assert f"run {marker.name} is at work" in capsys.readouterr().err
     marker.end(None)
@@ -99,7 +98,7 @@ def test_nothing_is_pruned_while_a_run_is_at_work(
 
 @pytest.mark.parametrize(
     ("keep", "left"),
-    [("none", {"runs"}), ("counts", {"runs", "vocabulary", "streaming", "matrix", "gene_order"})],
+    [("none", {"runs", MARKER}), ("counts", {"runs", MARKER, "vocabulary", "streaming", "matrix", "gene_order"})],
 )
 def test_intermediates_are_kept_as_asked(run: Run, dataset: Path, tmp_path: Path, keep: str, left: set[str]) -> None:
     kept = run(dataset=dataset, keep_intermediates=keep, **SIZES)
@@ -121,3 +120,135 @@ def test_what_another_run_uses_is_kept_in_any_case(run: Run, dataset: Path, tmp_
 def test_a_run_that_failed_is_no_longer_at_work(run: Run, dataset: Path, tmp_path: Path) -> None:
     assert run(dataset=dataset, **SIZES | {"clusters": 61}).code == 2
     assert not any(mark.is_running for _, mark in marks(Store(str(tmp_path / "store"))))
+
+
+def one_line(said: str) -> str:
+    (line,) = (line for line in said.splitlines() if line.startswith("error: "))
+    assert "Traceback" not in said
+    return line
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_that_is_no_store_is_left_alone(
+    run: Run, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    (photos / "2019").mkdir(parents=True)
+    (photos / "2019" / "a.jpg").write_bytes(b"a picture")
+    age(photos, 400)
+    for command in (["ls"], ["verify"], ["prune"], ["prune", "--dry_run"]):
+        assert main(["store", *command, "--store", str(photos)]) == 1
+        assert "is no store: it has no tahoe-store.json" in one_line(capsys.readouterr().err)
+    for keep in ("all", "none"):
+        ran = run(dataset=dataset, store=photos, keep_intermediates=keep, **SIZES)
+        assert ran.code == 1
+        assert "is not empty: '2019' is there; name a new or an empty folder" in one_line(ran.err)
+    assert contents(photos) == {"2019/a.jpg": b"a picture"}
+    assert main(["store", "ls", "--store", str(tmp_path / "nothing")]) == 1
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_what_is_of_no_result_is_told_and_left_alone(
+    run: Run, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    run(dataset=dataset, **SIZES, output=store / "results")
+    results = contents(store / "results")
+    of_stage = next((store / "streaming").iterdir())
+    others = [store / ".DS_Store", store / "matrix" / ".DS_Store", of_stage / ".DS_Store", store / "thesis.tex"]
+    for path in others:
+        path.write_bytes(b"not ours")
+    age(store, 40)
+    told = f"{len(others) + len(results):,} files, "
+    assert main(["store", "ls", "--store", str(store)]) == 0
+    assert told in capsys.readouterr().out
+    assert main(["store", "prune", "--store", str(store)]) == 0
+    assert f"{told}" in capsys.readouterr().out
+    assert contents(store / "results") == results
+    left = set(contents(store)) - {f"results/{name}" for name in results}
+    assert left == {MARKER, *(str(path.relative_to(store)) for path in others)}
+
+
+@pytest.mark.parametrize("asked", [("--days", "0"), ("--keep_intermediates", "none")])
+def test_another_store_is_left_alone_that_the_name_is_a_pattern_of(
+    run: Run, dataset: Path, place: str, asked: tuple[str, str]
+) -> None:
+    names = ("s1", "s[1]", "s?")
+    for name in names:
+        assert run(dataset=dataset, store=f"{place}/{name}", **SIZES).code == 0
+    before = {entry.path for entry in Files(f"{place}/s1", 5).walk()}
+    for name in names[1:]:
+        if asked[0] == "--days":
+            assert main(["store", "prune", "--store", f"{place}/{name}", *asked]) == 0
+        else:
+            for mark, _ in marks(Store(f"{place}/{name}")):
+                Files(f"{place}/{name}", 5).remove(f"runs/{mark}.json")
+            assert run(dataset=dataset, store=f"{place}/{name}", keep_intermediates="none", **SIZES).code == 0
+        assert not list(Files(f"{place}/{name}", 5).walk("matrix"))
+        assert {entry.path for entry in Files(f"{place}/s1", 5).walk()} == before
+
+
+def test_a_killed_run_holds_nothing_up(
+    run: Run, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    run(dataset=dataset, **SIZES)
+    ((name, mark),) = marks(Store(str(store)))
+    gone = mark.process.model_copy(update={"started": "another"})
+    killed = mark.model_copy(update={"ended": False, "folders": (), "process": gone, "seen": time.time()})
+    Files(str(store), 5).write(f"runs/{name}.json", killed.model_dump_json().encode())
+    assert main(["store", "ls", "--store", str(store)]) == 0
+    assert "killed" in capsys.readouterr().out
+    assert main(["store", "prune", "--store", str(store), "--dry_run"]) == 0
+    run(dataset=dataset, keep_intermediates="none", output=tmp_path / "again", **SIZES)
+    assert stages(store) == {"runs", MARKER}
+
+
+def test_what_a_run_at_work_may_need_is_kept_and_that_is_told(run: Run, dataset: Path, tmp_path: Path) -> None:
+    at_work = RunMarker(Store(str(tmp_path / "store")), Settings(dataset=str(dataset)))
+    at_work.store.claim()
+    at_work.begin()
+    ran = run(dataset=dataset, keep_intermediates="none", **SIZES)
+    at_work.end(None)
+    assert f"store: all intermediates are kept, for run {at_work.name} is at work there" in ran.err
+    assert "matrix" in stages(tmp_path / "store")
+
+
+def test_nothing_of_the_atlas_stays_where_nothing_is_to(run: Run, tmp_path: Path) -> None:
+    flags = {
+        "dataset": real_cells("mixology-thin"),
+        "samples": "all",
+        "pca_dim": 5,
+        "clusters": "3,5",
+        "layout": "none",
+    }
+    ran = run(recipe="atlas", where="drug is not null", keep_intermediates="none", **flags)
+    assert ran.code == 0
+    assert stages(tmp_path / "store") == {"runs", MARKER}
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("s3:/bucket/x", "a place on S3 is written as s3://bucket/prefix"),
+        ("s3:bucket/x", "a place on S3 is written as s3://bucket/prefix"),
+        ("S3://bucket/x", "a place on S3 is written as s3://bucket/prefix"),
+        ("s3:///x", "a place on S3 is written as s3://bucket/prefix"),
+        ("s3a:/bucket/x", "a place on S3 is written as s3://bucket/prefix"),
+        ("https://bucket/x", "neither a path nor a place as s3://bucket/prefix"),
+        ("file:/x", "neither a path nor a place as s3://bucket/prefix"),
+    ],
+)
+def test_a_place_that_is_not_written_well_is_refused_in_one_line(
+    run: Run, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str, message: str
+) -> None:
+    for flag in ("store", "output"):
+        ran = run(dataset=dataset, **{flag: place})
+        assert ran.code == 2
+        assert f"--{flag} {place}: " in one_line(ran.err)
+        assert message in ran.err
+    assert main(["store", "ls", "--store", place]) == 2
+    assert f"--store {place}: " in one_line(capsys.readouterr().err)

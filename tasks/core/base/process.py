@@ -27,9 +27,14 @@ class Process(BaseModel):
     started: str
 
     @property
+    def is_here(self) -> bool:
+        """Whether it can be seen from here, if it runs."""
+        return self.machine == _machine() != ""
+
+    @property
     def is_gone(self) -> bool:
         """Whether it is known to have ended: False as well for one that cannot be seen from here."""
-        return self.machine == _machine() != "" and started(self.number) != self.started
+        return self.is_here and started(self.number) != self.started
 
 
 def this_process() -> Process:

@@ -51,6 +51,8 @@ def is_on_s3(place: str) -> bool:
     Raises:
         SettingsError: it is neither, or not as it is to be written.
     """
+    if "\0" in place:
+        raise SettingsError("no place has a NUL in its name")
     if re.match(r"s3a?://[^/?]+(/|$)", place):
         if "?versionId=" in place:
             raise SettingsError("'?versionId=' cannot be in the name of a place on S3")

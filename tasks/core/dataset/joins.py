@@ -1,6 +1,5 @@
 """The dataset's own tables of samples, drugs and cell lines, joined to the cells' metadata."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -104,12 +103,14 @@ def unmatched(cells: pa.Table, sides: Sequence[Side]) -> dict[str, int]:
 
 def put_sides(store: Store, sides: Sequence[Side]) -> tuple[Lookup, ...]:
     """Leave tables in the store."""
-    lookups = []
-    for side in sides:
-        data = encode_table(side.table)
-        path = f"joined/{hashlib.sha256(data).hexdigest()[:32]}.arrow"
-        lookups.append(Lookup(on=side.on, adds=side.adds, table=store.put(path, data, side.table.num_rows)))
-    return tuple(lookups)
+    return tuple(
+        Lookup(
+            on=side.on,
+            adds=side.adds,
+            table=store.keep("joined", "table.arrow", encode_table(side.table), side.table.num_rows),
+        )
+        for side in sides
+    )
 
 
 def get_sides(store: Store, lookups: Sequence[Lookup]) -> tuple[Side, ...]:

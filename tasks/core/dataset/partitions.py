@@ -1,6 +1,5 @@
 """Shards cut into partitions: all their rows, or those that were chosen."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from tasks.core.base.settings import ALL
 from tasks.core.dataset.shard import Shard
 from tasks.core.numerics.block import encode_table
 from tasks.core.references.cells import Partition
-from tasks.core.storage.store import ObjectRef, Store
+from tasks.core.storage.store import Store
 
 Rows = npt.NDArray[np.int64]
 # Columns of the object that lists chosen rows: the row in its shard, its row group, and where that begins.
@@ -92,7 +91,8 @@ def _cut_rows(picked: Picked, partition_cells: int, common: dict[str, Any], stor
         yield Partition.model_validate(
             common
             | {"first_group": int(groups[0]), "first_group_row": int(begins[groups[0]])}
-            | {"start": int(here[0]), "stop": int(here[-1]) + 1, "rows": _put(store, table)}
+            | {"start": int(here[0]), "stop": int(here[-1]) + 1}
+            | {"rows": store.keep("rows", "rows.arrow", encode_table(table), len(here))}
         )
 
 
@@ -104,11 +104,6 @@ def cut_short(parts: Sequence[Partition], samples: int | Literal["all"]) -> Iter
             return
         yield part.model_copy(update={"stop": min(part.stop, part.start + left)})
         left -= part.cells
-
-
-def _put(store: Store, table: pa.Table) -> ObjectRef:
-    data = encode_table(table)
-    return store.put(f"rows/{hashlib.sha256(data).hexdigest()[:32]}.arrow", data, table.num_rows)
 
 
 def pieces(sizes: Sequence[int], partition_cells: int) -> Iterator[Piece]:

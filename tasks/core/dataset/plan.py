@@ -197,7 +197,8 @@ def store_vocabulary(store: Store, genes: pa.Table, dataset: str) -> Vocabulary:
         raise SourceError(f"the gene vocabulary of '{dataset}' has a '{TOKEN}' that is not from 0 to {_MAX_TOKEN:,}")
     data = encode_table(genes.select([SYMBOL, ENSEMBL, TOKEN]))
     key = hashlib.sha256(data).hexdigest()[:32]
-    return Vocabulary(key=key, genes=genes.num_rows, table=store.put(f"vocabulary/{key}.arrow", data, genes.num_rows))
+    table = store.keep("vocabulary", "genes.arrow", data, genes.num_rows)
+    return Vocabulary(key=key, genes=genes.num_rows, table=table)
 
 
 def _are_tokens(tokens: npt.NDArray[np.integer[Any]]) -> bool:

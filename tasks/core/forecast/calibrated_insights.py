@@ -101,7 +101,7 @@ def _time_clusters(sample: Sample, embedding: Embedding, timer: Timer) -> None:
 def _labelled(sample: Sample, embedding: Embedding) -> Labels:
     blocks, number = embedded_blocks(sample.store, [embedding], 1), sample.settings.cluster_numbers[0]
     centres = blocks.read(blocks.sources[0])[:number].astype(np.float64)
-    ref = sample.store.put("centres", encode_matrix(centres), number)
+    ref = sample.store.keep("clusters", "centres.arrow", encode_matrix(centres), number)
     clusters = Clusters(key="calibration", centres=ref, names=tuple(range(number)))
     key = StageKey(stage="labels", version=0, inputs={})
     labels, sizes = put_labels(sample.store, key, blocks, nearest_of(centres), number)

@@ -53,7 +53,9 @@ def time_embedding(sample: Sample, timer: Timer) -> Embedding:
     """Time the projection of the cells, and K-means of them."""
     dim, genes = sample.settings.pca_dim, sample.order.genes
     v_gk = (np.random.default_rng(0).standard_normal((genes, dim)) / np.sqrt(genes)).astype(np.float32)
-    components = Components(key="calibration", components=sample.store.put("components", encode_matrix(v_gk), genes))
+    components = Components(
+        key="calibration", components=sample.store.keep("components", "components.arrow", encode_matrix(v_gk), genes)
+    )
     make = anew(
         sample.store, "embedding", lambda: embed(sample.store, sample.normalized, sample.order, components).result
     )

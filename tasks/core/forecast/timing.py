@@ -77,7 +77,8 @@ def anew(store: Store, stage: str, make: Callable[[], R]) -> Callable[[], R]:
     """Give what makes a stage's result although the store may hold it."""
 
     def remade() -> R:
-        store.files.remove_folder(stage)
+        for entry in list(store.files.walk(stage)):
+            store.files.remove(entry.path)
         return make()
 
     return remade

@@ -1,7 +1,7 @@
 """A series of recurring runs, each of which begins from the one before.
 
-A run that ends leaves an entry, `series/<series>/runs/<run>.json`, and what it has fitted beside it. The next run of
-the series starts its SVD and its K-means there. A run that asks for just what the last one did begins where that one
+A run that ends leaves an entry, `series/<series>/runs/<run>.json`, and what it has fitted as an object. The next run
+of the series starts its SVD and its K-means there. A run that asks for just what the last one did begins where that one
 began, so that it finds all its results in the store.
 """
 
@@ -115,7 +115,6 @@ def conclude(settings: Settings, run: str, plan: Plan, learnt: Fitted, place: Co
     if before is not None and earlier == learnt:
         return before
     comparable = earlier is not None and earlier.vocabulary == learnt.vocabulary
-    folder = f"{SERIES}/{settings.series}"
     entry = SeriesRun(
         series=str(settings.series),
         number=1 if before is None else before.number + 1,
@@ -126,11 +125,11 @@ def conclude(settings: Settings, run: str, plan: Plan, learnt: Fitted, place: Co
         cells=sum(learnt.clustering.sizes),
         explained_variance=sum(learnt.model.explained_variance_ratio),
         passes=learnt.model.passes,
-        fitted=store.put(f"{folder}/fitted/{run}.json", learnt.model_dump_json().encode()),
+        fitted=store.keep("fitted", "fitted.json", learnt.model_dump_json().encode()),
         start=place.begins_from,
         drift=compare(store, earlier, learnt, settings) if earlier is not None and comparable else None,
     )
-    store.files.write(f"{folder}/runs/{run}.json", entry.model_dump_json().encode())
+    store.files.write(f"{SERIES}/{settings.series}/runs/{run}.json", entry.model_dump_json().encode())
     return entry
 
 
@@ -143,15 +142,14 @@ def entries(store: Store, series: str) -> Iterator[SeriesRun]:
 
 
 def spared(store: Store) -> set[str]:
-    """Folders of the results that the next run of any series begins from, or that the last one did."""
+    """Folders of what the next run of any series begins from, or the last one did."""
     lasts: dict[str, Entry] = {}
     for file in store.files.whole(SERIES):
-        _, series, kind, *_ = file.path.split("/")
-        if kind == "runs":
-            lasts[series] = file
+        _, series, *_ = file.path.split("/")
+        lasts[series] = file
     read = [entry for file in lasts.values() if (entry := _read(store, file)) is not None]
     refs = [ref for entry in read for ref in (entry.fitted, entry.start) if ref is not None]
-    return {folder for ref in refs if (fitted := _whole(store, ref)) is not None for folder in folders_of(fitted)}
+    return {folder for ref in refs for folder in folders_of([ref, _whole(store, ref)])}
 
 
 def _last(store: Store, series: str) -> SeriesRun | None:

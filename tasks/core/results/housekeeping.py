@@ -1,25 +1,30 @@
 """What is in a store, whether it is whole, and what may go."""
 
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
+from typing import TypeVar
 
-from tasks.core.base.errors import CorruptObjectError, StoreError
-from tasks.core.base.settings import RunSettings
+from tasks.core.base.errors import StoreError
+from tasks.core.base.progress import Progress, report
+from tasks.core.base.settings import SYNTHETIC, RunSettings
 from tasks.core.model.series import SERIES, spared
 from tasks.core.storage.files import Entry
-from tasks.core.storage.lease import LEASES
 from tasks.core.storage.runs import RUNS, RunMark, marks
-from tasks.core.storage.store import MANIFEST, QUARANTINE, Store, read_refs, store_of
+from tasks.core.storage.store import MANIFEST, MARKER, Store, is_folder, store_of
 
 _DAY = 24 * 3600.0
-# Folders removed at the same time.
+# Folders looked at, or removed, at the same time: on S3 each takes some requests, and a large run leaves many.
 _AT_ONCE = 16
-# Not made by a stage from other results of the store.
-_SPARED = {RUNS, LEASES, SERIES, "synthetic"}
+# Of a store, and not made by a stage from other results of it.
+_OURS = (RUNS, SERIES, SYNTHETIC, MARKER)
 _COUNTS = {"vocabulary", "streaming", "matrix", "gene_order"}
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -32,62 +37,108 @@ class Contents:
     size: int
 
 
-def by_stage(store: Store) -> list[Contents]:
+@dataclass(frozen=True)
+class Survey:
+    """All that lies in a store.
+
+    Attributes:
+        results: of stages, by folder: the manifest, and what it names there.
+        ours: files that are of the store as well.
+        others: files that are of no result: left by others, or by a run that was killed.
+    """
+
+    results: dict[str, list[Entry]]
+    ours: list[Entry]
+    others: list[Entry]
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each result."""
+        return {folder: sum(entry.size for entry in entries) for folder, entries in self.results.items()}
+
+
+def survey(store: Store) -> Survey:
+    """Look at all that lies in a store.
+
+    Raises:
+        StoreError: it is none.
+    """
+    store.check()
+    by_folder: defaultdict[str, list[Entry]] = defaultdict(list)
+    for entry in store.files.walk():
+        by_folder[entry.path.rpartition("/")[0]].append(entry)
+    folders = [folder for folder, entries in by_folder.items() if _has_manifest(folder, entries)]
+    results = {}
+    for folder, named in zip(folders, _of_each(store.named, folders), strict=True):
+        if named is not None:
+            paths = {f"{folder}/{MANIFEST}", *(ref.path for ref in named)}
+            results[folder] = [entry for entry in by_folder[folder] if entry.path in paths]
+            by_folder[folder] = [entry for entry in by_folder[folder] if entry.path not in paths]
+    rest = [entry for entries in by_folder.values() for entry in entries]
+    ours = [entry for entry in rest if entry.path.partition("/")[0] in _OURS]
+    return Survey(results, ours, [entry for entry in rest if entry.path.partition("/")[0] not in _OURS])
+
+
+def by_stage(found: Survey) -> list[Contents]:
     """Count what each stage has left."""
-    return _count(store, lambda entry: [entry.path.partition("/")[0]])
+    results = Counter(folder.partition("/")[0] for folder in found.results)
+    files, sizes = Counter[str](), Counter[str]()
+    for entry in (*found.ours, *(entry for entries in found.results.values() for entry in entries)):
+        files[entry.path.partition("/")[0]] += 1
+        sizes[entry.path.partition("/")[0]] += entry.size
+    return [Contents(name, results[name], files[name], sizes[name]) for name in sorted(files)]
 
 
-def by_run(store: Store) -> list[tuple[str, RunMark, Contents]]:
+def by_run(store: Store, found: Survey) -> list[tuple[str, RunMark, Contents]]:
     """Count what each run that ended well used; results that several used count for each."""
-    known = dict(marks(store))
-    users: dict[str, list[str]] = {}
-    for name, mark in known.items():
-        for folder in mark.folders:
-            users.setdefault(folder, []).append(name)
-    used = {contents.name: contents for contents in _count(store, lambda entry: users.get(_folder(entry), []))}
-    return [(name, mark, used.get(name, Contents(name, 0, 0, 0))) for name, mark in known.items()]
+
+    def used(name: str, mark: RunMark) -> Contents:
+        there = [folder for folder in mark.folders if folder in found.results]
+        files = sum(len(found.results[folder]) for folder in there)
+        return Contents(name, len(there), files, sum(found.sizes[folder] for folder in there))
+
+    return [(name, mark, used(name, mark)) for name, mark in marks(store)]
 
 
 def verify(store: Store) -> Iterator[str]:
-    """Read every result's objects, and say of each damaged one what is wrong; it is put aside, to be made again."""
+    """Read every result's objects, and say of each damaged one what is wrong; it is made again when it is needed.
+
+    Raises:
+        StoreError: it is no store.
+    """
+    store.check()
     for entry in list(store.files.walk()):
-        if entry.path.endswith(f"/{MANIFEST}"):
-            for ref in read_refs(store.files.read(entry.path) or b""):
-                try:
-                    store.get(ref)
-                except CorruptObjectError as error:
-                    yield str(error)
+        folder, _, name = entry.path.rpartition("/")
+        if name == MANIFEST and is_folder(folder):
+            yield from store.damaged(folder)
 
 
-def prunable(store: Store, days: float) -> dict[str, int]:
-    """Folders that no run of the last so many days used or made, nor the next of a series needs; bytes in each.
+def prunable(store: Store, found: Survey, days: float) -> dict[str, int]:
+    """Results that no run of the last so many days used or made, nor the next of a series needs; bytes in each.
 
     Raises:
         StoreError: a run is at work; what it needs cannot be known yet.
     """
-    _refuse_while_running(store)
+    for name, mark in marks(store):
+        if mark.is_running:
+            raise StoreError(f"run {name} is at work on {store.url}: try again when it has ended")
     since = time.time() - days * _DAY
     needed = spared(store) | {folder for _, mark in marks(store) if mark.seen >= since for folder in mark.folders}
-    sizes: Counter[str] = Counter()
-    newest: dict[str, float] = {}
-    for entry in store.files.walk():
-        folder = _folder(entry)
-        if folder.partition("/")[0] not in _SPARED:
-            sizes[folder] += entry.size
-            newest[folder] = max(newest.get(folder, 0.0), entry.modified)
-    return {folder: sizes[folder] for folder in newest if folder not in needed and newest[folder] < since}
+    return {
+        folder: found.sizes[folder]
+        for folder, entries in found.results.items()
+        if folder not in needed and max(map(attrgetter("modified"), entries)) < since
+    }
 
 
-def prune(store: Store, days: float) -> dict[str, int]:
+def prune(store: Store, found: Survey, days: float) -> dict[str, int]:
     """Remove what is prunable; give what was removed."""
-    removed = prunable(store, days)
-    _remove(store, removed)
+    removed = prunable(store, found, days)
+    _of_each(store.remove, removed)
     since = time.time() - days * _DAY
-    for name, mark in list(marks(store)):
-        if mark.seen < since:
-            store.files.remove(f"{RUNS}/{name}.json")
-    for entry in list(store.files.walk(LEASES)):
-        if entry.modified < since:
+    old = {f"{RUNS}/{name}.json" for name, mark in marks(store) if mark.seen < since}
+    for entry in found.ours:
+        if entry.path in old:
             store.files.remove(entry.path)
     return removed
 
@@ -98,41 +149,24 @@ def keep_only(settings: RunSettings, run: str) -> None:
         return
     store = store_of(settings)
     known = dict(marks(store))
-    if any(mark.is_running for name, mark in known.items() if name != run):
+    at_work = [name for name, mark in known.items() if name != run and mark.is_running]
+    if at_work or run not in known:
+        # What one needs that is at work cannot be known yet.
+        why = f"for run {at_work[0]} is at work there" if at_work else "for the mark of this run is gone"
+        report(Progress("store", note=f"all intermediates are kept, {why}"))
         return
     others = spared(store) | {folder for name, mark in known.items() if name != run for folder in mark.folders}
     kept = _COUNTS if settings.keep_intermediates == "counts" else set()
-    spare = kept | _SPARED
-    _remove(
-        store,
-        [name for name in known[run].folders if name not in others and name.partition("/")[0] not in spare],
+    _of_each(
+        store.remove,
+        [folder for folder in known[run].folders if folder not in others and folder.partition("/")[0] not in kept],
     )
 
 
-def _remove(store: Store, folders: Iterable[str]) -> None:
-    # On S3 each takes some requests, and a large run leaves tens of thousands.
+def _has_manifest(folder: str, entries: Iterable[Entry]) -> bool:
+    return is_folder(folder) and any(entry.path == f"{folder}/{MANIFEST}" for entry in entries)
+
+
+def _of_each(function: Callable[[str], R], folders: Iterable[str]) -> list[R]:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        deque(pool.map(store.remove, folders), maxlen=0)
-
-
-def _refuse_while_running(store: Store) -> None:
-    for name, mark in marks(store):
-        if mark.is_running:
-            raise StoreError(f"run {name} is at work on {store.url}: try again when it has ended")
-
-
-def _count(store: Store, names: Callable[[Entry], list[str]]) -> list[Contents]:
-    results: Counter[str] = Counter()
-    files: Counter[str] = Counter()
-    sizes: Counter[str] = Counter()
-    for entry in store.files.walk():
-        for name in names(entry):
-            results[name] += entry.path.endswith(f"/{MANIFEST}")
-            files[name] += 1
-            sizes[name] += entry.size
-    return [Contents(name, results[name], files[name], sizes[name]) for name in sorted(files)]
-
-
-def _folder(entry: Entry) -> str:
-    folder = entry.path.rpartition("/")[0]
-    return folder if not folder.startswith(f"{QUARANTINE}/") else QUARANTINE
+        return list(pool.map(function, folders))

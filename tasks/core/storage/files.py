@@ -9,13 +9,16 @@ import errno
 import hashlib
 import os
 import random
+import re
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from fsspec.implementations.local import LocalFileSystem
 
@@ -32,8 +35,21 @@ _S3_OPTIONS: dict[str, Any] = {
     "use_listings_cache": False,
     "config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"mode": "standard", "max_attempts": 3}},
 }
-# What S3 servers answer where there is such an object already, and where they cannot know.
-_NOT_CREATED = (errno.EINVAL, errno.ENOSYS)
+# What s3fs makes of answers that another try would get again.
+_REFUSALS = (errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.EMSGSIZE, errno.ENAMETOOLONG)
+# Errors of S3's client, which are no OSErrors, when a server does not answer or not whole.
+_PASSING = {
+    "ClientError",
+    "ConnectionError",
+    "CredentialRetrievalError",
+    "FlexibleChecksumError",
+    "HTTPClientError",
+    "IncompleteReadError",
+    "MetadataRetrievalError",
+    "ResponseParserError",
+}
+_DRAFT = re.compile(r"\..+\.[0-9a-f]{32}")
+_SOME = 10
 _NO_CREDENTIALS = "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 
 
@@ -78,43 +94,36 @@ class Files:
         """Full path or URL of a file, for messages and for readers outside this class."""
         return f"{(self.root if self.is_local else self.url).rstrip('/')}/{path}"
 
+    def is_linked(self, path: str) -> bool:
+        """Whether a path of this machine is a link, or lies behind one that is below the root."""
+        if not self.is_local:
+            return False
+        return os.path.realpath(self._disk(path)) != str(Path(os.path.realpath(self.root), path))
+
     def read(self, path: str) -> bytes | None:
         """Give a file's bytes, or None where there is no such file."""
-        with suppress(FileNotFoundError):
-            data: bytes = self._try("read", path, lambda: self.fs.cat_file(self.locate(path)))
+
+        def read() -> bytes:
+            data: bytes = self._disk(path).read_bytes() if self.is_local else self.fs.cat_file(self._key(path))
             return data
+
+        with suppress(FileNotFoundError):
+            return self._try("read", path, read)
         return None
 
     def write(self, path: str, data: bytes | memoryview) -> None:
         """Write a file whole or not at all."""
         if self.is_local:
-            self._write(path, lambda: _replace_file(Path(self.locate(path)), data))
+            self._write(path, lambda: _replace_file(self._disk(path), data))
         else:
-            self._write(path, lambda: self.fs.pipe_file(self.locate(path), bytes(data)))
-
-    def create(self, path: str, data: bytes) -> bool:
-        """Write a file unless there is one; say whether it was written. False as well where that cannot be told."""
-
-        def create() -> bool:
-            try:
-                if self.is_local:
-                    _create_file(Path(self.locate(path)), data)
-                else:
-                    self.fs.pipe_file(self.locate(path), data, mode="create")
-            except OSError as error:
-                if isinstance(error, FileExistsError) or error.errno in _NOT_CREATED:
-                    return False
-                raise
-            return True
-
-        return self._write(path, create)
+            self._write(path, lambda: self.fs.pipe_file(self._key(path), bytes(data)))
 
     def move_in(self, local: Path, path: str) -> None:
         """Move a finished local file here."""
         if self.is_local:
-            self._write(path, lambda: _move(local, Path(self.locate(path))))
+            self._write(path, lambda: _move(local, self._disk(path)))
         else:
-            self._write(path, lambda: self.fs.put_file(str(local), self.locate(path)))
+            self._write(path, lambda: self.fs.put_file(str(local), self._key(path)))
 
     def size(self, path: str) -> int | None:
         """Size of a file in bytes, or None where there is no such file."""
@@ -123,16 +132,23 @@ class Files:
 
     def entry(self, path: str) -> Entry | None:
         """Describe a file, or give None where there is no such file."""
+
+        def describe() -> Entry:
+            if self.is_local:
+                info = self._disk(path).stat()
+                return Entry(path, info.st_size, info.st_mtime)
+            found = self.fs.info(self._key(path))
+            return Entry(path, int(found["size"]), _modified(found))
+
         with suppress(FileNotFoundError):
-            info = self._try("read", path, lambda: self.fs.info(self.locate(path)))
-            return Entry(path, int(info["size"]), _modified(info))
+            return self._try("read", path, describe)
         return None
 
     def sha256(self, path: str) -> str | None:
         """Digest of a file's bytes, read piece by piece, or None where there is no such file."""
 
         def digest() -> str:
-            with self.fs.open(self.locate(path), "rb") as file:
+            with self._disk(path).open("rb") if self.is_local else self.fs.open(self._key(path), "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
 
         with suppress(FileNotFoundError):
@@ -141,47 +157,65 @@ class Files:
 
     def remove(self, path: str) -> None:
         """Remove a file, if it is there."""
-        with suppress(FileNotFoundError):
-            self._try("remove", path, lambda: self.fs.rm_file(self.locate(path)))
-
-    def remove_folder(self, path: str) -> None:
-        """Remove all files of a folder, if it is there."""
 
         def remove() -> None:
-            try:
-                self.fs.rm(self.locate(path), recursive=True)
-            except FileNotFoundError:
-                # Another run may be removing it as well, and each may have met what the other had removed.
-                if self.is_local and self.fs.exists(self.locate(path)):
-                    remove()
-
-        self._try("remove", path, remove)
-
-    def set_aside(self, path: str, new_path: str) -> None:
-        """Move a file elsewhere, if it is there."""
-
-        def move() -> None:
-            self.fs.makedirs(self.locate(new_path).rpartition("/")[0], exist_ok=True)
-            self.fs.mv(self.locate(path), self.locate(new_path))
+            if self.is_local:
+                self._disk(path).unlink()
+            else:
+                self.fs.rm_file(self._key(path))
 
         with suppress(FileNotFoundError):
-            self._try("move", path, move)
+            self._try("remove", path, remove)
+
+    def remove_emptied(self, folder: str) -> None:
+        """Remove a local folder if nothing is in it; on S3 there are none."""
+        if self.is_local:
+            with suppress(OSError):
+                self._disk(folder).rmdir()
+
+    def first(self) -> str | None:
+        """Name of something that lies here, drafts left aside; None where there is nothing."""
+
+        def names() -> list[str]:
+            if self.is_local:
+                return [path.name for path in Path(self.root).iterdir()]
+            bucket, _, prefix = f"{self.root}/".partition("/")
+            # Of a whole bucket that would be a long list.
+            found = self.fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=_SOME)
+            return [entry["Key"].removeprefix(prefix) for entry in found.get("Contents", ())]
+
+        with suppress(FileNotFoundError):
+            return next((name for name in sorted(self._try("list", "", names)) if name and not _is_draft(name)), None)
+        return None
 
     def walk(self, folder: str = "") -> Iterator[Entry]:
-        """Give every file in a folder and below, drafts too, in order of path."""
-        try:
-            found = self._try("list", folder, lambda: self.fs.find(self.locate(folder).rstrip("/"), detail=True))
-        except FileNotFoundError:
-            return
-        start = len(self.root.rstrip("/")) + 1
-        for path, info in sorted(found.items()):
-            # S3 may list a folder that has been emptied.
-            if info["type"] == "file":
-                yield Entry(path[start:], int(info["size"]), _modified(info))
+        """Give every file in a folder and below, drafts too, in order of path; links are none, and not followed."""
+
+        def find() -> list[Entry]:
+            return _list_disk(self.root, self._disk(folder)) if self.is_local else self._list_s3(folder)
+
+        with suppress(FileNotFoundError):
+            yield from sorted(self._try("list", folder, find), key=attrgetter("path"))
 
     def whole(self, folder: str) -> Iterator[Entry]:
         """Give every file in a folder and below but the drafts that a killed process may have left there."""
         return (entry for entry in self.walk(folder) if not entry.path.rpartition("/")[2].startswith("."))
+
+    def _disk(self, path: str) -> Path:
+        return Path(self.root, path)
+
+    def _key(self, path: str) -> str:
+        return f"{self.root}/{path}" if path else self.root
+
+    def _list_s3(self, folder: str) -> list[Entry]:
+        found = self.fs.find(self._key(folder), detail=True)
+        start = len(self.root) + 1
+        # It may list a folder that has been emptied.
+        return [
+            Entry(path[start:], int(info["size"]), _modified(info))
+            for path, info in found.items()
+            if info["type"] == "file"
+        ]
 
     def _open(self) -> None:
         keys = keyring.changes(self.credentials)
@@ -200,9 +234,11 @@ class Files:
             keys = keyring.changes(self.credentials)
             try:
                 return function()
-            except FileNotFoundError:
+            except (FileNotFoundError, StoreError):
                 raise
-            except Exception as error:  # a server's client fails in many ways
+            except Exception as error:
+                if not _is_a_servers(error):
+                    raise
                 wait = next(waits, None)
                 if wait is None or not self._is_worth_another(error, keys):
                     raise StoreError(f"cannot {action} {self.locate(path)}: {_reason(error)}") from error
@@ -252,14 +288,23 @@ def _waits(patience: float) -> Iterator[float]:
         wait = min(2 * wait, _LONGEST_WAIT)
 
 
+def _is_a_servers(error: Exception) -> bool:
+    """Whether a disk, a server or the way there has failed, not this code."""
+    clients = {kind.__module__.partition(".")[0] for kind in type(error).__mro__} & {
+        "botocore",
+        "aiobotocore",
+        "aiohttp",
+    }
+    return isinstance(error, OSError) or bool(clients)
+
+
 def _may_pass(error: Exception) -> bool:
     # What S3 refuses by right is refused again, but for credentials that have run out.
     if isinstance(error, PermissionError):
         return "expired" in str(error).lower()
-    named = {kind.__name__ for kind in type(error).__mro__}
-    if named & {"NoCredentialsError", "ParamValidationError", "ProfileNotFound"}:
-        return False
-    return not (isinstance(error, OSError) and error.errno in (errno.EINVAL, errno.EPERM, errno.ENOSYS))
+    if isinstance(error, OSError):
+        return error.errno not in _REFUSALS
+    return bool({kind.__name__ for kind in type(error).__mro__} & _PASSING)
 
 
 def _reason(error: Exception) -> str:
@@ -268,31 +313,81 @@ def _reason(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or first_line(error)
 
 
+def _list_disk(root: str, folder: Path) -> list[Entry]:
+    def refuse(error: OSError) -> None:
+        # Another run may have removed it.
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    found = []
+    for parent, _, names in os.walk(folder, onerror=refuse):
+        for name in names:
+            path = Path(parent, name)
+            with suppress(FileNotFoundError):
+                info = path.lstat()
+                if stat.S_ISREG(info.st_mode):
+                    found.append(Entry(str(path.relative_to(root)), info.st_size, info.st_mtime))
+    return found
+
+
 def _modified(info: dict[str, Any]) -> float:
-    when = info.get("mtime") or info.get("LastModified") or 0.0
-    return float(when.timestamp() if hasattr(when, "timestamp") else when)
+    # A folder's mark has none.
+    when = info.get("LastModified")
+    return 0.0 if when is None else float(when.timestamp())
 
 
-def _create_file(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as file:
-        file.write(data)
+def _is_draft(name: str) -> bool:
+    return _DRAFT.fullmatch(name) is not None
 
 
 def _move(file: Path, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
     file.replace(path)
+    _settle(path.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _settle(folder.parent)
+
+
+def _settle(folder: Path) -> None:
+    """Have a folder's names outlast a loss of power, where its file system can."""
+    # One that may not be listed cannot be opened.
+    with suppress(PermissionError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+        finally:
+            os.close(opened)
+
+
+def _new_file(path: Path) -> BinaryIO:
+    _make_folder(path.parent)
+    try:
+        return path.open("xb")
+    except FileNotFoundError:
+        # One that prunes has removed the folder just now, which it had emptied.
+        _make_folder(path.parent)
+        return path.open("xb")
 
 
 def _replace_file(path: Path, data: bytes | memoryview) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with temporary.open("xb") as file:
+        with _new_file(temporary) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        _settle(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -1,19 +1,24 @@
 """Which runs use which results of a store: a mark for each run, by which house-keeping knows what to spare."""
 
+import threading
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
+from tasks.core.base.errors import StoreError
+from tasks.core.base.process import Process, this_process
 from tasks.core.base.settings import RunSettings
 from tasks.core.storage.store import Reference, Store, objects_of
 
 RUNS = "runs"
-# A run that has not been heard of for so long was killed: stages and passes are far shorter.
-_SILENCE_SECONDS = 24 * 3600.0
+_BEAT_SECONDS = 30.0
+# A run elsewhere that has not been heard of for so long is dead: of ten signs of life none has come.
+_SILENCE_SECONDS = 300.0
 
 
 class RunMark(Reference):
@@ -21,7 +26,8 @@ class RunMark(Reference):
 
     Attributes:
         began: seconds since 1970.
-        seen: when it last finished a stage.
+        seen: when it last gave a sign of life.
+        process: that it is the work of.
         ended: whether it ended, well or not.
         asked: the settings that tell runs apart.
         folders: of all results that it used; known once it has ended well.
@@ -31,6 +37,7 @@ class RunMark(Reference):
 
     began: float
     seen: float
+    process: Process
     ended: bool
     asked: dict[str, Any]
     folders: tuple[str, ...] = ()
@@ -39,36 +46,63 @@ class RunMark(Reference):
 
     @property
     def is_running(self) -> bool:
-        """Whether it may still be at work."""
-        return not self.ended and time.time() - self.seen < _SILENCE_SECONDS
+        """Whether it is at work: of a process of this machine that is known, of another's it is told by its signs."""
+        if self.ended or self.process.is_gone:
+            return False
+        return self.process.is_here or time.time() - self.seen < _SILENCE_SECONDS
+
+    @property
+    def state(self) -> str:
+        """How it is or how it ended, for people."""
+        if self.is_running:
+            return "running"
+        if not self.ended:
+            return "killed"
+        return "ended" if self.folders else f"failed: {self.why}"
 
 
 @dataclass
 class RunMarker:
-    """Writes the mark of one run."""
+    """Writes the mark of one run, and a sign of life in it time and again while it is at work."""
 
     store: Store
     settings: RunSettings
     flow_run: str = ""
+    beat: float = _BEAT_SECONDS
     name: str = field(default_factory=lambda: f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}")
     began: float = field(default_factory=time.time)
+    _over: threading.Event = field(default_factory=threading.Event)
+    _writing: threading.Lock = field(default_factory=threading.Lock)
 
-    def beat(self) -> None:
-        """Say that the run is at work."""
+    def begin(self) -> None:
+        """Say that the run is at work, and go on saying so."""
         self._write(ended=False)
+        threading.Thread(target=self._beat, name=f"heart of {self.name}", daemon=True).start()
 
     def end(self, results: object) -> None:
         """Say that the run has ended well, and with what results."""
-        self._write(ended=True, folders=folders_of(results))
+        self._end(folders=folders_of(results))
 
     def fail(self, why: str) -> None:
         """Say that the run has ended without results."""
-        self._write(ended=True, why=why)
+        self._end(why=why)
+
+    def _end(self, *, folders: tuple[str, ...] = (), why: str = "") -> None:
+        self._over.set()
+        with self._writing:
+            self._write(ended=True, folders=folders, why=why)
+
+    def _beat(self) -> None:
+        while not self._over.wait(self.beat):
+            with self._writing, suppress(StoreError):
+                if not self._over.is_set():
+                    self._write(ended=False)
 
     def _write(self, *, ended: bool, folders: tuple[str, ...] = (), why: str = "") -> None:
         asked = self.settings.model_dump(mode="json", include={"dataset", "samples", "model", "pca_dim", "clusters"})
         of_run: dict[str, Any] = {"began": self.began, "asked": asked, "flow_run": self.flow_run}
-        mark = RunMark(seen=time.time(), ended=ended, folders=folders, why=why, **of_run)
+        of_run |= {"seen": time.time(), "process": this_process()}
+        mark = RunMark(ended=ended, folders=folders, why=why, **of_run)
         _write_mark(self.store, self.name, mark)
 
 

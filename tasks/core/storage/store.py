@@ -1,30 +1,37 @@
 """Objects on a local disk or S3, found by what made them, checked when read.
 
 A stage's result lies in one folder, `<stage>/<key>/`: data objects, and `manifest.json`, written last, that holds
-the stage's result as JSON. The key is a digest of all that made the result, so the same work is found again.
+the stage's result as JSON. The key is a digest of all that made the result, so the same work is found again. Two runs
+that make the same result at once are both right: each object appears whole, and is the same from either.
+
+A marker at its root makes a place a store. Nothing that was read there is taken on trust, and nothing is ever removed
+but objects that a manifest names in its own folder, and that manifest.
 """
 
 import hashlib
 import json
+import re
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Generic, Self, TypeVar
 
 import xxhash
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tasks.core.base.errors import CorruptObjectError
+from tasks.core.base.errors import CorruptObjectError, StoreError
 from tasks.core.base.settings import RunSettings
 from tasks.core.storage.files import Files
-from tasks.core.storage.lease import Lease, one_at_a_time
 
+MARKER, FORMAT = "tahoe-store.json", 1
 MANIFEST = "manifest.json"
-# Where damaged objects are put, for whoever wants to know what happened to them.
-QUARANTINE = "quarantine"
 PATIENCE = 60.0
+_STAGE = r"[a-z][a-z0-9_]*"
+_FOLDER = rf"{_STAGE}/[0-9a-f]{{32}}"
+_OBJECT = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 
 
 class Reference(BaseModel):
@@ -34,18 +41,23 @@ class Reference(BaseModel):
 
 
 class ObjectRef(Reference):
-    """One object in a store: its path below the root, its size and the xxh3-128 checksum of its bytes."""
+    """One object of a stage's result: its path below the root, its size and the xxh3-128 checksum of its bytes."""
 
-    path: str
-    size: int
-    checksum: str
-    rows: int
+    path: str = Field(pattern=f"^{_FOLDER}/{_OBJECT}$", max_length=200)
+    size: int = Field(ge=0)
+    checksum: str = Field(pattern="^[0-9a-f]{32}$")
+    rows: int = Field(ge=0)
+
+    @property
+    def folder(self) -> str:
+        """The folder of the result that it is of."""
+        return self.path.rpartition("/")[0]
 
 
 class StageKey(Reference):
     """What makes a stage's result: the stage, its code's version and all its inputs by value or by key."""
 
-    stage: str
+    stage: str = Field(pattern=f"^{_STAGE}$")
     version: int
     inputs: dict[str, Any]
 
@@ -60,6 +72,21 @@ class StageKey(Reference):
     def folder(self) -> str:
         """The stage's folder below the root of a store."""
         return f"{self.stage}/{self.digest}"
+
+
+class Kept(Reference):
+    """An object that is found by its bytes alone."""
+
+    object: ObjectRef
+
+
+class _Marker(BaseModel):
+    format: int = Field(strict=True)
+
+
+class _Manifest(BaseModel):
+    made_by: StageKey
+    result: dict[str, Any]
 
 
 R = TypeVar("R", bound=Reference)
@@ -103,78 +130,27 @@ class Store:
         """Full path of an object, for messages and for readers outside this class."""
         return self.files.locate(path)
 
-    def put(self, path: str, data: bytes | memoryview, rows: int = 0) -> ObjectRef:
-        """Write an object whole or not at all, and return its reference."""
-        self.files.write(path, data)
-        return ObjectRef(path=path, size=len(data), checksum=_checksum(data), rows=rows)
-
-    def get(self, ref: ObjectRef) -> bytes:
-        """Read an object whole.
+    def claim(self) -> None:
+        """Make a place that is new or empty a store, and see that it can be written.
 
         Raises:
-            CorruptObjectError: it is missing or not what its reference says; it is put aside, and the stage that made
-                it counts as not done.
-            StoreError: the store cannot be read.
+            StoreError: it is no store and not empty, or a store of another format, or cannot be written.
         """
-        data = self.files.read(ref.path)
-        if data is None:
-            self._forget(ref)
-            raise CorruptObjectError(f"{self.locate(ref.path)} is gone")
-        if len(data) != ref.size or _checksum(data) != ref.checksum:
-            self._forget(ref)
-            raise CorruptObjectError(
-                f"{self.locate(ref.path)} is damaged: {len(data):,} bytes with checksum {_checksum(data)}, "
-                f"written were {ref.size:,} with {ref.checksum}"
-            )
-        return data
+        if not self._is_marked():
+            there = self.files.first()
+            # Another run may just have made it a store; it does so before all else.
+            if there is not None and not self._is_marked():
+                raise StoreError(
+                    f"--store {self.url} is no store, for it has no {MARKER}, and it is not empty: {there!r} is there; "
+                    "name a new or an empty folder"
+                )
+            self.files.write(MARKER, json.dumps({"format": FORMAT}).encode())
+        self.check_writable()
 
-    def finish(self, key: StageKey, result: Reference) -> None:
-        """Write a stage's manifest, by which later runs find its result."""
-        text = json.dumps({"made_by": key.model_dump(mode="json"), "result": result.model_dump(mode="json")})
-        self.files.write(f"{key.folder}/{MANIFEST}", text.encode())
-
-    def find(self, key: StageKey, kind: type[R]) -> R | None:
-        """Give the result that an earlier run left for a key, or None if it, or any object of it, is not whole."""
-        text = self.files.read(f"{key.folder}/{MANIFEST}")
-        try:
-            result = kind.model_validate(json.loads(text or "")["result"])
-        except (KeyError, TypeError, ValueError, ValidationError):
-            return None
-        return result if self.are_there(objects_of(result)) else None
-
-    def are_there(self, refs: Iterable[ObjectRef]) -> bool:
-        """Say whether objects are there, in the size that they were written in."""
-        by_folder: defaultdict[str, list[ObjectRef]] = defaultdict(list)
-        for ref in refs:
-            by_folder[ref.path.rpartition("/")[0]].append(ref)
-        return all(self._are_in(folder, inside) for folder, inside in by_folder.items())
-
-    def _are_in(self, folder: str, refs: list[ObjectRef]) -> bool:
-        if len(refs) == 1:
-            return self.files.size(refs[0].path) == refs[0].size
-        # On S3 a request lists a thousand objects, where each by itself would take one.
-        sizes = {entry.path: entry.size for entry in self.files.walk(folder)}
-        return all(sizes.get(ref.path) == ref.size for ref in refs)
-
-    def answer(self, key: StageKey, kind: type[R], make: Callable[[], R]) -> "Outcome[R]":
-        """Give the result that another run left for a key, or make it and leave it for others.
-
-        Where another run is making it, its result is waited for, so `make` must not ask for an answer itself.
-        """
-        found = self.find(key, kind)
-        if found is not None:
-            return Outcome(found, cached=True)
-        with one_at_a_time(Lease(self.files, key.stage, key.digest), lambda: self.find(key, kind)) as found:
-            if found is not None:
-                return Outcome(found, cached=True)
-            result = make()
-            self.finish(key, result)
-            return Outcome(result, cached=False)
-
-    def remove(self, folder: str) -> None:
-        """Remove the folder of a stage's result, its manifest first so that it never counts as whole."""
-        self.files.remove(f"{folder}/{MANIFEST}")
-        self.files.remove_folder(folder)
+    def check(self) -> None:
+        """Raise StoreError unless the place is a store of the format that this code knows."""
+        if not self._is_marked():
+            raise StoreError(f"--store {self.url} is no store: it has no {MARKER}")
 
     def check_writable(self) -> None:
         """Raise StoreError unless an object can be written here."""
@@ -182,11 +158,149 @@ class Store:
         self.files.write(probe, b"")
         self.files.remove(probe)
 
-    def _forget(self, ref: ObjectRef) -> None:
-        folder, _, name = ref.path.rpartition("/")
-        # Without its manifest the stage that made the object counts as not done.
-        self.files.remove(f"{folder}/{MANIFEST}")
-        self.files.set_aside(ref.path, f"{QUARANTINE}/{folder}/{uuid.uuid4().hex[:8]}-{name}")
+    def put(self, path: str, data: bytes | memoryview, rows: int = 0) -> ObjectRef:
+        """Write an object whole or not at all, and return its reference."""
+        ref = ObjectRef(path=path, size=len(data), checksum=_checksum(data), rows=rows)
+        self._write(path, data)
+        return ref
+
+    def keep(self, stage: str, name: str, data: bytes | memoryview, rows: int = 0) -> ObjectRef:
+        """Leave an object that is found by its bytes, unless it is there, and return its reference."""
+        key = StageKey(stage=stage, version=1, inputs={"sha256": hashlib.sha256(data).hexdigest()})
+        return self.answer(key, Kept, lambda: Kept(object=self.put(f"{key.folder}/{name}", data, rows))).result.object
+
+    def get(self, ref: ObjectRef) -> bytes:
+        """Read an object whole.
+
+        Raises:
+            CorruptObjectError: it is missing or not what its reference says; the stage that made it counts as not done.
+            StoreError: the store cannot be read.
+        """
+        try:
+            return self._read(ref)
+        except CorruptObjectError:
+            self.forget(ref.folder)
+            raise
+
+    def finish(self, key: StageKey, result: Reference) -> None:
+        """Write a stage's manifest, by which later runs find its result."""
+        text = json.dumps({"made_by": key.model_dump(mode="json"), "result": result.model_dump(mode="json")})
+        self._write(f"{key.folder}/{MANIFEST}", text.encode())
+
+    def find(self, key: StageKey, kind: type[R]) -> R | None:
+        """Give the result that an earlier run left for a key, or None if it, or any object of it, is not whole."""
+        manifest = self._manifest(key.folder)
+        if manifest is None:
+            return None
+        try:
+            result = kind.model_validate(manifest.result)
+        except ValidationError:
+            return None
+        return result if self.are_there(objects_of(result)) else None
+
+    def are_there(self, refs: Iterable[ObjectRef]) -> bool:
+        """Say whether objects are there, in the size that they were written in."""
+        by_folder: defaultdict[str, list[ObjectRef]] = defaultdict(list)
+        for ref in refs:
+            by_folder[ref.folder].append(ref)
+        return all(self._are_in(folder, inside) for folder, inside in by_folder.items())
+
+    def answer(self, key: StageKey, kind: type[R], make: Callable[[], R]) -> "Outcome[R]":
+        """Give the result that another run left for a key, or make it and leave it for others."""
+        found = self.find(key, kind)
+        if found is not None:
+            return Outcome(found, cached=True)
+        result = make()
+        self.finish(key, result)
+        return Outcome(result, cached=False)
+
+    def named(self, folder: str) -> list[ObjectRef] | None:
+        """Objects in the folder of a stage's result that its manifest names; None where it has no manifest of ours."""
+        manifest = self._manifest(folder)
+        return None if manifest is None else [ref for ref in _refs_in(manifest.result) if ref.folder == folder]
+
+    def remove(self, folder: str) -> None:
+        """Remove a stage's result: what its manifest names in its folder, and then that."""
+        named = self.named(folder)
+        if named is None:
+            return
+        for ref in named:
+            self.files.remove(ref.path)
+        self.forget(folder)
+        self.files.remove_emptied(folder)
+
+    def forget(self, folder: str) -> None:
+        """Have a stage count as not done, by removing the manifest of its result."""
+        if not self.files.is_linked(folder):
+            self.files.remove(f"{folder}/{MANIFEST}")
+
+    def damaged(self, folder: str) -> list[str]:
+        """Read all that a manifest names in its folder; say of each damaged object what is wrong.
+
+        Where there are any, the stage counts as not done.
+        """
+        told = []
+        for ref in self.named(folder) or ():
+            try:
+                self._read(ref)
+            except CorruptObjectError as error:
+                told.append(str(error))
+        if told:
+            self.forget(folder)
+        return told
+
+    def _is_marked(self) -> bool:
+        text = self.files.read(MARKER)
+        if text is None:
+            return False
+        try:
+            found = _Marker.model_validate_json(text).format
+        except ValidationError:
+            raise StoreError(f"{self.locate(MARKER)} does not say of what format the store is: name another") from None
+        if found != FORMAT:
+            raise StoreError(f"--store {self.url} is of format {found}, and this code knows {FORMAT}: name another")
+        return True
+
+    def _manifest(self, folder: str) -> _Manifest | None:
+        path = f"{folder}/{MANIFEST}"
+        if not is_folder(folder) or self.files.is_linked(path):
+            return None
+        try:
+            manifest = _Manifest.model_validate_json(self.files.read(path) or b"")
+        except ValidationError:
+            return None
+        return manifest if manifest.made_by.folder == folder else None
+
+    def _read(self, ref: ObjectRef) -> bytes:
+        where = self.locate(ref.path)
+        if self.files.is_linked(ref.path):
+            raise CorruptObjectError(f"{where} is a link, or lies behind one")
+        data = self.files.read(ref.path)
+        if data is None:
+            raise CorruptObjectError(f"{where} is gone")
+        if len(data) != ref.size or _checksum(data) != ref.checksum:
+            raise CorruptObjectError(
+                f"{where} is damaged: {len(data):,} bytes with checksum {_checksum(data)}, "
+                f"written were {ref.size:,} with {ref.checksum}"
+            )
+        return data
+
+    def _write(self, path: str, data: bytes | memoryview) -> None:
+        folder = path.rpartition("/")[0]
+        if self.files.is_linked(folder):
+            raise StoreError(
+                f"cannot write {self.locate(path)}: {folder} lies behind a link; a store has none, remove it"
+            )
+        self.files.write(path, data)
+
+    def _are_in(self, folder: str, refs: list[ObjectRef]) -> bool:
+        if len(refs) == 1:
+            return not self.files.is_linked(refs[0].path) and self.files.size(refs[0].path) == refs[0].size
+        if self.files.is_linked(folder):
+            return False
+        # On S3 a request lists a thousand objects, where each by itself would take one.
+        sizes = {entry.path: entry.size for entry in self.files.walk(folder)}
+        return all(sizes.get(ref.path) == ref.size for ref in refs)
 
 
 def _store_at(url: str, patience: float, credentials: str | None) -> Store:
@@ -203,16 +317,19 @@ def output_of(settings: RunSettings) -> Store:
     return Store.at(settings.output, settings.patience, settings.credentials)
 
 
-def read_refs(manifest: bytes) -> Iterator[ObjectRef]:
-    """Every object reference in a manifest, of whatever stage."""
-    try:
-        values = [json.loads(manifest)]
-    except ValueError:
-        return
+def is_folder(path: str) -> bool:
+    """Whether a path is that of a stage's result."""
+    return re.fullmatch(_FOLDER, path) is not None
+
+
+def _refs_in(result: Any) -> Iterator[ObjectRef]:
+    """Every object reference in a stage's result, of whatever stage."""
+    values = [result]
     while values:
         value = values.pop()
         if isinstance(value, dict) and value.keys() == ObjectRef.model_fields.keys():
-            yield ObjectRef.model_validate(value)
+            with suppress(ValidationError):
+                yield ObjectRef.model_validate(value)
         elif isinstance(value, dict):
             values += value.values()
         elif isinstance(value, list):

@@ -133,7 +133,7 @@ def test_a_block_that_is_not_finite_is_named(settings: Settings, prepared: tuple
     store, (partitions, order) = Store(settings.store), prepared
     block = Block.from_arrow(store.get(partitions[1].blocks[2]))
     spoilt = Block(block.offsets, block.genes, np.full_like(block.values, np.nan))
-    ref = store.put("spoilt.arrow", spoilt.to_arrow(), block.cells)
+    ref = store.keep("spoilt", "spoilt.arrow", spoilt.to_arrow(), block.cells)
     blocks = (*partitions[1].blocks[:2], ref, *partitions[1].blocks[3:])
     with pytest.raises(NumericsError, match=r"spoilt\.arrow holds values that are not finite"):
         fit_svd(store, [partitions[0], partitions[1].model_copy(update={"blocks": blocks})], order, settings, None)

@@ -1,17 +1,26 @@
+import errno
 import os
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
+import aiohttp
 import pytest
+from botocore.exceptions import (
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    IncompleteReadError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    ReadTimeoutError,
+)
+from botocore.parsers import ResponseParserError
 
-from tasks.core.base.errors import StoreError
-from tasks.core.base.settings import Settings
+from tasks.core.base.errors import SettingsError, StoreError
 from tasks.core.storage.files import Files
-from tasks.core.storage.runs import RUNS, RunMarker, marks
-from tasks.core.storage.store import Store
 from tests.s3_server import BUCKET, S3Server
 
 
@@ -38,46 +47,162 @@ def test_files_are_listed_with_their_sizes_and_ages(place: str) -> None:
     assert list(files.walk("c")) == []
 
 
-def test_a_draft_that_a_killed_process_has_left_is_no_mark_of_a_run(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
-    RunMarker(store, Settings(), "a flow run").beat()
-    (written,) = (tmp_path / RUNS).iterdir()
-    (tmp_path / RUNS / f".{written.name}.0a1b").write_bytes(written.read_bytes())
-    assert len(list(store.files.walk(RUNS))) == 2
-    assert [name for name, _ in marks(store)] == [written.stem]
-
-
 def test_what_is_not_there_is_none_and_may_be_removed(place: str) -> None:
     files = Files(place, patience=5)
     assert files.read("nothing") is None
     assert files.size("nothing") is None
     files.remove("nothing")
-    files.remove_folder("nothing")
-    files.set_aside("nothing", "elsewhere")
 
 
-def test_a_file_is_created_once(place: str) -> None:
-    files = Files(place, patience=5)
-    assert files.create("folder/file", b"first")
-    assert not files.create("folder/file", b"second")
-    assert files.read("folder/file") == b"first"
-
-
-def test_a_folder_may_be_removed_by_two_at_once(place: str) -> None:
-    files = Files(place, patience=5)
-    for number in range(40):
-        files.write(f"folder/{number % 4}/{number}", b"x")
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(files.remove_folder, ["folder"] * 2))
+@pytest.mark.parametrize(
+    "name",
+    [
+        "s[1]",
+        "s?",
+        "s*",
+        "{s1,s}",
+        "s1::s",
+        "s 1",
+        "s#1",
+        "s%31",
+        "s;1&2=3+4",
+        "~s1",
+        "$HOME",
+        "'s\"1",
+        "zellen-ä-細胞",
+    ],
+)
+def test_a_place_is_what_its_name_says(place: str, name: str) -> None:
+    # What the names are patterns of.
+    others = [Files(f"{place}/{other}", patience=5) for other in ("s", "s1", "sx")]
+    for other in others:
+        other.write("folder/file", b"another's")
+    files = Files(f"{place}/{name}", patience=5)
+    assert (files.first(), list(files.walk()), files.read("folder/file")) == (None, [], None)
+    files.write("folder/file", b"abc")
+    assert (files.read("folder/file"), files.size("folder/file")) == (b"abc", 3)
+    assert [entry.path for entry in files.walk()] == [entry.path for entry in files.walk("folder")] == ["folder/file"]
+    assert f"{name}/folder/file" in [entry.path for entry in Files(place, patience=5).walk()]
+    files.remove("folder/file")
     assert list(files.walk()) == []
+    assert [other.read("folder/file") for other in others] == [b"another's"] * 3
 
 
 def test_a_local_file_is_moved_in(place: str, tmp_path: Path) -> None:
     files = Files(place, patience=5)
     files.write("something", b"")
-    (tmp_path / "made").write_bytes(b"abc")
-    files.move_in(tmp_path / "made", "made")
-    assert files.read("made") == b"abc"
+    (tmp_path / "made [1]").write_bytes(b"abc")
+    files.move_in(tmp_path / "made [1]", "folder/made [1]")
+    assert files.read("folder/made [1]") == b"abc"
+
+
+@pytest.mark.parametrize("how", ["written", "moved in"])
+def test_a_file_and_all_folders_to_it_outlast_a_loss_of_power(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    synced: list[tuple[Path, bool]] = []
+    sync, made = os.fsync, tmp_path / "store" / "a" / "b" / "file"
+
+    def note(descriptor: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{descriptor}").readlink(), made.exists()))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    files = Files(str(tmp_path / "store"), patience=5)
+    if how == "written":
+        files.write("a/b/file", b"abc")
+    else:
+        (tmp_path / "made").write_bytes(b"abc")
+        files.move_in(tmp_path / "made", "a/b/file")
+    # The bytes before the name that counts, and that name last.
+    *folders, (data, was_there), last = synced
+    assert [path for path, _ in folders] == [tmp_path, tmp_path / "store", tmp_path / "store" / "a"]
+    assert (data.is_dir(), was_there) == (False, False)
+    assert last == (tmp_path / "store" / "a" / "b", True)
+
+
+@pytest.mark.parametrize("error", [TypeError("ours"), KeyError("ours"), AttributeError("ours")])
+def test_an_error_of_this_code_is_not_tried_again(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    files, tried = Files(f"s3://{BUCKET}/x", patience=60), []
+
+    def fail(*_: object, **__: object) -> bytes:
+        tried.append(1)
+        raise error
+
+    monkeypatch.setattr(files.fs, "cat_file", fail)
+    with pytest.raises(type(error)) as raised:
+        files.read("file")
+    assert (raised.value, len(tried)) == (error, 1)
+
+
+PASSING = [
+    TimeoutError(),
+    ConnectionResetError(104, "reset"),
+    OSError(errno.EBUSY, "SlowDown"),
+    OSError(errno.EIO, "an answer that s3fs does not know"),
+    ConnectTimeoutError(endpoint_url="x"),
+    ReadTimeoutError(endpoint_url="x"),
+    EndpointConnectionError(endpoint_url="x"),
+    IncompleteReadError(actual_bytes=1, expected_bytes=2),
+    ResponseParserError("no XML"),
+    aiohttp.ClientPayloadError("cut off"),
+    aiohttp.ServerDisconnectedError(),
+]
+LASTING = [
+    PermissionError(13, "Access Denied"),
+    OSError(errno.EINVAL, "InvalidBucketName"),
+    ParamValidationError(report="bad"),
+    ProfileNotFound(profile="lab"),
+    PartialCredentialsError(provider="env", cred_var="x"),
+]
+
+
+@pytest.mark.parametrize("error", PASSING + LASTING, ids=lambda error: f"{type(error).__name__} {error}")
+def test_only_what_a_server_or_the_way_there_may_do_is_tried_again(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    files = Files(f"s3://{BUCKET}/x", patience=60)
+    files.write("file", b"abc")
+    left = [error]
+
+    def fail_once(path: str) -> bytes:
+        if left:
+            raise left.pop()
+        return b"abc"
+
+    monkeypatch.setattr(Files, "fs", SimpleNamespace(cat_file=fail_once))
+    if error in PASSING:
+        assert files.read("file") == b"abc"
+    else:
+        with pytest.raises(StoreError, match=r"^cannot read [^\n]*$"):
+            files.read("file")
+
+
+def test_links_are_seen(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").write_bytes(b"")
+    files = Files(str(tmp_path / "root"), patience=5)
+    files.write("folder/file", b"")
+    (tmp_path / "root" / "out").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root" / "within").symlink_to(tmp_path / "root" / "folder")
+    (tmp_path / "root" / "folder" / "link").symlink_to(tmp_path / "elsewhere" / "file")
+    (tmp_path / "linked").symlink_to(tmp_path / "root")
+    for place in ("root", "linked"):
+        files = Files(str(tmp_path / place), patience=5)
+        assert not files.is_linked("folder/file")
+        assert not files.is_linked("nothing/here")
+        assert all(map(files.is_linked, ("out/file", "within/file", "folder/link", "out/nothing")))
+        assert [entry.path for entry in files.walk()] == ["folder/file"]
+
+
+def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    Files("~/store", patience=5).write("file", b"abc")
+    assert (tmp_path / "home" / "store" / "file").read_bytes() == b"abc"
+    with pytest.raises(SettingsError, match="no such home folder"):
+        Files("~nobody-of-this-name/store", patience=5)
 
 
 def test_a_server_that_comes_back_is_waited_for(own_server: S3Server) -> None:
