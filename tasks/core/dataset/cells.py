@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tasks.core.base.errors import DataError
-from tasks.core.numerics.block import Block, IntArray, NumberArray, list_column, narrow, one_chunk
+from tasks.core.numerics.block import Block, IntArray, NumberArray, as_offsets, list_column, narrow, one_chunk
 
 VERSION = 1
 GENES, EXPRESSIONS = "genes", "expressions"
@@ -90,7 +90,7 @@ def _strip_marker(
     keep = np.ones(len(tokens), bool)
     keep[heads] = False
     marked = np.concatenate([[0], np.cumsum(lengths > 0)])
-    return (offsets - marked).astype(np.int32), tokens[keep], values[keep]
+    return as_offsets(offsets - marked), tokens[keep], values[keep]
 
 
 def _to_tokens(offsets: IntArray, tokens: IntArray, known: npt.NDArray[np.bool_], complain: _Complaint) -> IntArray:

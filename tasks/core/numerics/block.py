@@ -19,6 +19,8 @@ Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.floating[Any]]
 
+# Matrices of as many values and more have 64-bit row pointers.
+_MOST_SHORT = np.iinfo(np.int32).max
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -48,8 +50,8 @@ class Block:
 
     def matrix(self, genes: int) -> Any:
         """CSR matrix of shape (cells, genes), sharing memory where the types allow."""
-        indices = self.genes.astype(np.int32, copy=False)
-        offsets = self.offsets.astype(np.int32, copy=False)
+        offsets = as_offsets(self.offsets)
+        indices = self.genes.astype(offsets.dtype, copy=False)
         return sp.csr_array((self.values, indices, offsets), shape=(self.cells, genes))
 
     def cut(self, start: int, stop: int) -> "Block":
@@ -60,7 +62,7 @@ class Block:
     def take(self, rows: IntArray) -> "Block":
         """Give some rows, in the order given."""
         lengths = np.diff(self.offsets)[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        offsets = offsets_of(lengths)
         # Each value's place: the start of its row here, and as far from it as it is there.
         where = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Block(offsets, self.genes[where], self.values[where])
@@ -72,16 +74,16 @@ class Block:
             return blocks[0]
         lengths = np.concatenate([np.diff(block.offsets) for block in blocks])
         return cls(
-            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
+            offsets_of(lengths),
             np.concatenate([block.genes for block in blocks]),
             np.concatenate([block.values for block in blocks]),
         )
 
     def to_arrow(self) -> memoryview:
         """Encode as an Arrow IPC file, compressed with lz4, the genes in the fewest bytes that hold them."""
-        offsets = pa.array(self.offsets, pa.int32())
-        genes = pa.ListArray.from_arrays(offsets, pa.array(narrow(self.genes)))
-        values = pa.ListArray.from_arrays(offsets, pa.array(self.values))
+        offsets = as_offsets(self.offsets)
+        lists = pa.ListArray if offsets.dtype == np.int32 else pa.LargeListArray
+        genes, values = (lists.from_arrays(offsets, pa.array(part)) for part in (narrow(self.genes), self.values))
         return encode_table(pa.table({"genes": genes, "values": values}))
 
     @classmethod
@@ -105,10 +107,20 @@ def in_blocks(blocks: Iterable[Block], size: int) -> Iterator[Block]:
         yield Block.join(waiting)
 
 
+def offsets_of(lengths: IntArray) -> IntArray:
+    """Give the row pointers of rows of these lengths."""
+    return as_offsets(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+
+
+def as_offsets(ascending: IntArray) -> IntArray:
+    """Give row pointers as int32 if they fit, else as int64."""
+    return ascending.astype(np.int32 if ascending[-1] <= _MOST_SHORT else np.int64, copy=False)
+
+
 def narrow(numbers: IntArray) -> IntArray:
-    """Give non-negative integers as uint16 if they fit, else as uint32."""
-    fits = numbers.size == 0 or int(numbers.max()) <= np.iinfo(np.uint16).max
-    return numbers.astype(np.uint16 if fits else np.uint32, copy=False)
+    """Give non-negative integers as the first of uint16, uint32 and uint64 that they fit."""
+    largest = int(numbers.max(initial=0))
+    return numbers.astype(np.promote_types(np.uint16, np.min_scalar_type(largest)), copy=False)
 
 
 def list_column(table: pa.Table, name: str) -> tuple[IntArray, Any]:

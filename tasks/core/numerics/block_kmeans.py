@@ -15,6 +15,7 @@ from tasks.core.numerics.block import Float64Array, IntArray, NumberArray
 from tasks.core.numerics.fold import Blocks, one_blas_thread
 from tasks.core.numerics.lloyd import assign, lloyd, sum_up
 from tasks.core.numerics.sample import draw, take
+from tasks.core.numerics.workers import threads_of
 
 _BLOCK_ROWS = 10_000
 
@@ -33,7 +34,7 @@ class BlockKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         sample_size: points of the sample; drawn evenly from all, or all where they are fewer.
         max_iter: Lloyd passes after which to stop in any case.
         tol: at rest when the centres move, squared and in all, by this share of the sample's mean variance of a column.
-        n_jobs: threads, for points in memory; blocks bring their own.
+        n_jobs: threads, as scikit-learn counts them, for points in memory; blocks bring their own.
         random_state: seed of the sample and of the starts.
         init: (n_clusters, columns) centres to start from instead; None for the sample's best.
 
@@ -56,7 +57,7 @@ class BlockKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         sample_size: int = 20_000,
         max_iter: int = 300,
         tol: float = 1e-4,
-        n_jobs: int = 1,
+        n_jobs: int | None = None,
         random_state: Any = None,
         init: Float64Array | None = None,
     ) -> None:
@@ -78,7 +79,7 @@ class BlockKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         if isinstance(X, Blocks):
             return self._fit(X)
         points = validate_data(self, X, dtype=[np.float64, np.float32])
-        self._fit(Blocks.cut(points, _BLOCK_ROWS, self.n_jobs))
+        self._fit(Blocks.cut(points, _BLOCK_ROWS, threads_of(self.n_jobs)))
         self.labels_ = assign(points, self.cluster_centers_)[0]
         return self
 

@@ -22,8 +22,8 @@ def build_counts(cells: Block, column_of_token: npt.NDArray[np.int32]) -> tuple[
     columns = column_of_token[cells.genes]
     if _is_canonical(cells, columns):
         return Block(cells.offsets, columns, cells.values), 0
-    # Sums of 16-bit counts may need more than 16 bits.
-    wide = Block(cells.offsets, columns, cells.values.astype(np.uint32))
+    # Sums of 16-bit counts may need more than 16 bits, those of 32-bit ones more than 32.
+    wide = Block(cells.offsets, columns, cells.values.astype(np.uint64))
     matrix = wide.matrix(int(columns.max()) + 1)
     matrix.sum_duplicates()
     repeated = len(columns) - matrix.nnz

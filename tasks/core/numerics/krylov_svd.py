@@ -17,6 +17,7 @@ from tasks.core.numerics.gram import BlocksGram
 from tasks.core.numerics.krylov import RESOLUTION, BlockKrylov, RitzPairs
 from tasks.core.numerics.moments import Moments
 from tasks.core.numerics.ranked import RankedMatrix
+from tasks.core.numerics.workers import threads_of
 
 # Two power steps on a twelfth of the blocks cost a sixth of a pass and save a whole one.
 _WARM_UP_STEP, _WARM_UP_PASSES = 12, 2
@@ -54,7 +55,7 @@ class KrylovSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         tol: residual of the worst component, `||X'X v - s^2 v|| / s^2`, at which to stop.
         max_passes: passes over the data after which to stop in any case; where they are few for the components, each
             adds more columns to the basis.
-        n_jobs: threads, for a matrix in memory; blocks bring their own.
+        n_jobs: threads, as scikit-learn counts them, for a matrix in memory; blocks bring their own.
         random_state: seed of the first block of the basis.
         init: (any, columns) components of a matrix much like this one, to start from; None to start from nothing.
 
@@ -77,7 +78,7 @@ class KrylovSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         *,
         tol: float = 5e-4,
         max_passes: int = 50,
-        n_jobs: int = 1,
+        n_jobs: int | None = None,
         random_state: Any = None,
         init: FloatArray | None = None,
     ) -> None:
@@ -121,7 +122,7 @@ class KrylovSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _rank(self, X: Any) -> RankedMatrix:  # noqa: N803
         x_ng = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32])
-        return RankedMatrix.of(sp.csr_array(x_ng), self.n_jobs)
+        return RankedMatrix.of(sp.csr_array(x_ng), threads_of(self.n_jobs))
 
     def _iterate(self, krylov: BlockKrylov, matrix: RankedMatrix, journal: Journal) -> RitzPairs:
         gram = self._gram(matrix.blocks, matrix.moments)

@@ -1,6 +1,6 @@
 """A matrix as the SVD takes it: blocks of rows, columns by popularity."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -41,10 +41,14 @@ class RankedMatrix:
 
     @classmethod
     def of(cls, x_ng: Any, workers: int) -> Self:
-        """Rank and cut a CSR matrix that is in memory; takes as much memory again."""
+        """Rank and cut a CSR matrix that is in memory; takes as much memory again, of float32."""
         genes = x_ng.shape[1]
-        ranks = rank_by_popularity(np.bincount(x_ng.indices, minlength=genes))
-        block = Block(x_ng.indptr, ranks[x_ng.indices], x_ng.data.astype(np.float32))
-        moments = Moments.of(block, genes)
-        ranked = block.matrix(genes)[:, : moments.extent]
-        return cls(Blocks.cut(ranked, _BLOCK_ROWS, workers), ranks, moments)
+        rows: Blocks[Any] = Blocks.cut(x_ng, _BLOCK_ROWS, workers)
+        ranks = rank_by_popularity(rows.sum(lambda part: np.bincount(part.indices, minlength=genes)))
+
+        def rank(part: Any) -> Block:
+            return Block(part.indptr, ranks[part.indices], part.data.astype(np.float32))
+
+        moments = rows.sum(lambda part: Moments.of(rank(part), genes))
+        ranked = list(rows.map(lambda part: rank(part).matrix(moments.extent)))
+        return cls(replace(rows, sources=ranked, read=lambda part: part), ranks, moments)

@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 
-from tasks.core.numerics.block import Block, Float64Array, IntArray
+from tasks.core.numerics.block import Block, Float64Array, IntArray, as_offsets
 from tasks.core.numerics.moments import Moments
 
 # scanpy's tutorials clip there.
@@ -50,5 +50,5 @@ def keep_genes(block: Block, columns: IntArray) -> Block:
     """Keep the values of some genes alone: those that have a column, of (genes,), other than -1."""
     genes = columns[block.genes]
     kept = genes >= 0
-    before = np.concatenate([[0], np.cumsum(kept)]).astype(np.int32)
-    return Block(before[block.offsets], genes[kept], block.values[kept])
+    before = np.concatenate([[0], np.cumsum(kept, dtype=np.int64)])
+    return Block(as_offsets(before[block.offsets]), genes[kept], block.values[kept])

@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from tasks.core.base.deadline import in_time, time_left
+from tasks.core.base.errors import SettingsError
+from tasks.core.base.settings import available_cores
 
 R = TypeVar("R")
 
@@ -48,6 +50,18 @@ class Threads(ThreadPoolExecutor, Workers):
     def share(self, value: Any) -> AbstractContextManager[Any]:
         """Give the value itself."""
         return nullcontext(value)
+
+
+def threads_of(n_jobs: int | None) -> int:
+    """Give the threads that scikit-learn means by `n_jobs`: None for one, -1 for all cores, -2 for all but one.
+
+    Raises:
+        SettingsError: it is 0.
+    """
+    if n_jobs == 0:
+        raise SettingsError("n_jobs=0 has no meaning; give 1 or more, -1 for all cores, or None for one")
+    wanted = 1 if n_jobs is None else n_jobs
+    return wanted if wanted > 0 else max(available_cores() + 1 + wanted, 1)
 
 
 _at_work: ContextVar[Workers | None] = ContextVar("workers", default=None)

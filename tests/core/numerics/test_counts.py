@@ -34,3 +34,9 @@ def test_sums_of_small_counts_do_not_overflow() -> None:
     doubled = block_of([[(3, 65_535), (3, 65_535)]])
     narrow = Block(doubled.offsets, doubled.genes, doubled.values.astype(np.uint16))
     assert build_counts(narrow, COLUMN_OF_TOKEN)[0].values.tolist() == [131_070]
+
+
+def test_repeated_counts_that_outgrow_32_bits_are_summed_whole() -> None:
+    tokens = Block(np.array([0, 3]), np.array([1, 0, 1]), np.array([2**32 - 1, 7, 2], np.uint32))
+    block, repeated = build_counts(tokens, np.array([0, 1], np.int32))
+    assert (block.genes.tolist(), block.values.tolist(), repeated) == ([0, 1], [7, 2**32 + 1], 1)

@@ -165,10 +165,14 @@ def test_passes_are_never_more_than_the_most_however_many_components_are_asked_f
 ) -> None:
     x_ng = made(300, 150)
     matrix = in_blocks(x_ng, [20] * 15)
-    reads: list[int] = []
-    # The second block is not of the sample that a cold start looks at.
-    read, seen = matrix.blocks.read, lambda part: reads.append(part is matrix.blocks.sources[1]) or read(part)
-    counted = replace(matrix, blocks=replace(matrix.blocks, read=seen))
+    reads: list[bool] = []
+
+    def read(part: sp.csr_array) -> sp.csr_array:
+        # The second block is not of the sample that a cold start looks at.
+        reads.append(part is matrix.blocks.sources[1])
+        return part
+
+    counted = replace(matrix, blocks=replace(matrix.blocks, read=read))
     init = np.linalg.qr(np.random.default_rng(1).normal(size=(150, 9)))[0].T if warm else None
     svd = estimator(100, max_passes=max_passes, random_state=0, init=init).fit(counted)
     assert sum(reads) == svd.n_passes_ <= max_passes

@@ -1,4 +1,8 @@
+import tracemalloc
+from typing import Any
+
 import numpy as np
+import pytest
 import scipy.sparse as sp
 
 from tasks.core.numerics.ranked import RankedMatrix, rank_by_popularity
@@ -20,3 +24,17 @@ def test_a_matrix_in_memory_is_cut_and_its_columns_put_in_order() -> None:
     assert np.array_equal(together[:, ranked.ranks[seen]], matrix[:, seen])
     assert ranked.ranks[[1, 3]].tolist() == [4, 5]
     np.testing.assert_allclose(ranked.moments.variances[ranked.ranks], matrix.var(axis=0), atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_matrix_in_memory_takes_as_much_again_and_no_more(kind: Any) -> None:
+    matrix: Any = sp.random_array((40_000, 300), density=0.1, rng=np.random.default_rng(0), format="csr", dtype=kind)
+    again = matrix.nnz * (np.float32().nbytes + matrix.indices.itemsize) + matrix.indptr.nbytes
+    tracemalloc.start()
+    try:
+        ranked = RankedMatrix.of(matrix, workers=1)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(ranked.blocks.sources) == 20
+    assert most < 1.25 * again
