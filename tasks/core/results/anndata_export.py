@@ -65,19 +65,21 @@ class AnnDataParts:
 def write_h5ad(path: Path, parts: AnnDataParts) -> None:
     """Write an HDF5 file: `anndata.read_h5ad(path)`, also backed. The same parts give the same bytes.
 
+    It takes 8 bytes a cell beside it while it works.
+
     Raises:
         DataError: the parts are not of the same cells or genes.
     """
     import h5py  # noqa: PLC0415
 
     with h5py.File(path, "w") as root:
-        _write(root, parts)
+        _write(root, parts, path.parent)
 
 
 def write_zarr_zip(path: Path, parts: AnnDataParts) -> None:
     """Write a Zarr store (format 2) as one ZIP file: `anndata.read_zarr(zarr.storage.ZipStore(path, mode="r"))`.
 
-    The same parts give the same bytes. It takes the room of the file twice beside it while it works.
+    The same parts give the same bytes. It takes the room of the file, and 8 bytes a cell, beside it while it works.
 
     Raises:
         DataError: the parts are not of the same cells or genes.
@@ -86,7 +88,7 @@ def write_zarr_zip(path: Path, parts: AnnDataParts) -> None:
 
     with tempfile.TemporaryDirectory(prefix=".zarr-", dir=path.parent) as folder:
         root = zarr.open_group(folder, mode="w", zarr_format=2)
-        _write(root, parts)
+        _write(root, parts, path.parent)
         zarr.consolidate_metadata(root.store, zarr_format=2)
         _pack(Path(folder), path)
 
@@ -100,14 +102,14 @@ def _pack(folder: Path, path: Path) -> None:
                 shutil.copyfileobj(source, target)
 
 
-def _write(root: Any, parts: AnnDataParts) -> None:
+def _write(root: Any, parts: AnnDataParts, scratch: Path) -> None:
     from anndata.io import write_elem  # noqa: PLC0415  (takes seconds)
 
     describe(root, ("anndata", "0.1.0"))
     cells, genes = parts.obs.length, parts.var.length
     _write_counts(root, parts.counts, (cells, genes))
-    write_table(root, "obs", parts.obs)
-    write_table(root, "var", parts.var)
+    write_table(root, "obs", parts.obs, scratch)
+    write_table(root, "var", parts.var, scratch)
     obsm = make_group(root, "obsm", ("dict", "0.1.0"))
     for name, pieces in parts.obsm.items():
         _write_dense(obsm, name, pieces(), cells)
@@ -133,9 +135,8 @@ def _write_counts(root: Any, counts: CountsOfCells | None, shape: tuple[int, int
     indptr = make_plain(group, "indptr", (shape[0] + 1,), pointers)
     data = make_plain(group, "data", (nonzeros,), np.float32)
     indices = make_plain(group, "indices", (nonzeros,), np.int32)
-    if counts is None:
-        fill(indptr, [np.zeros(shape[0] + 1, pointers)], "X")
-    else:
+    # What is not written is zero, and takes no room.
+    if counts is not None:
         _fill_counts(counts, Filling(indptr, "X"), Filling(data, "X"), Filling(indices, "X"))
 
 

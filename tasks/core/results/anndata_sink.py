@@ -4,7 +4,7 @@ See https://anndata.readthedocs.io/en/stable/fileformat-prose.html for the names
 """
 
 from collections.abc import Iterable, Mapping
-from math import prod
+from math import isqrt, prod
 from typing import Any
 
 import h5py
@@ -16,6 +16,9 @@ from tasks.core.base.errors import DataError
 
 # Values in a chunk: some hundred kilobytes, of which a reader of few cells takes few.
 _CHUNK = 2**17
+# A chunk of Zarr is a file, and an archive keeps a kilobyte in memory of each file until it is closed. So there are no
+# more of them than this part of the root of the values.
+_ROOTS = 8
 # Any reader of HDF5 knows gzip; its first level takes a third of the time of the usual one.
 _HDF5: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "track_times": False}
 
@@ -38,9 +41,9 @@ def make_texts(parent: Any, name: str, length: int) -> Any:
     """Make an array of texts, to be filled."""
     if isinstance(parent, zarr.Group):
         texts: Any = VariableLengthUTF8()
-        array: Any = parent.create_array(name, shape=(length,), dtype=texts, chunks=_chunks((length,)))
+        array: Any = parent.create_array(name, shape=(length,), dtype=texts, chunks=_chunks((length,), _CHUNK))
     else:
-        made = {"dtype": h5py.string_dtype(), "chunks": _chunks((length,)), "maxshape": (None,)}
+        made = {"dtype": h5py.string_dtype(), "chunks": _chunks((length,), _CHUNK), "maxshape": (None,)}
         array = parent.create_dataset(name, shape=(length,), **made, **_HDF5)
     describe(array, ("string-array", "0.2.0"))
     return array
@@ -49,11 +52,12 @@ def make_texts(parent: Any, name: str, length: int) -> Any:
 def make_plain(parent: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
     """Make an array of numbers, such as a part of a sparse matrix, that says nothing of itself."""
     if isinstance(parent, zarr.Group):
-        return parent.create_array(name, shape=shape, dtype=np.dtype(dtype), chunks=_chunks(shape))
+        chunks = _chunks(shape, max(_CHUNK, _ROOTS * isqrt(prod(shape))))
+        return parent.create_array(name, shape=shape, dtype=np.dtype(dtype), chunks=chunks)
     # Without a maximum, HDF5 has no chunks for no rows.
     most = (None, *shape[1:])
     return parent.create_dataset(
-        name, shape=shape, dtype=np.dtype(dtype), chunks=_chunks(shape), maxshape=most, shuffle=True, **_HDF5
+        name, shape=shape, dtype=np.dtype(dtype), chunks=_chunks(shape, _CHUNK), maxshape=most, shuffle=True, **_HDF5
     )
 
 
@@ -102,6 +106,6 @@ def describe(element: Any, encoding: tuple[str, str], attributes: Mapping[str, A
         element.attrs[name] = value
 
 
-def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _chunks(shape: tuple[int, ...], values: int) -> tuple[int, ...]:
     across = max(prod(shape[1:]), 1)
-    return (max(1, min(shape[0], _CHUNK // across)), *(max(1, size) for size in shape[1:]))
+    return (max(1, min(shape[0], values // across)), *(max(1, size) for size in shape[1:]))

@@ -1,17 +1,22 @@
 """A table of an AnnData file (`obs`, `var`), written partition by partition."""
 
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from tasks.core.results.anndata_sink import Filling, fill, make_group, make_numbers, make_texts
 
 # Texts of a column beyond which it is no set of categories, and is not kept in memory.
 MOST_CATEGORIES = 65_535
+# Of the texts that may name the rows.
+_HASHES_AT_ONCE = 2**19
 _FORBIDDEN = re.compile(r"[/\\\x00-\x1f]")
 _RESERVED = ("", ".", "..", "_index")
 Rows = Callable[[], Iterable[pl.DataFrame]]
@@ -66,17 +71,18 @@ class _Column:
         return np.dtype(np.float64) if is_wide else pl.Series([], dtype=self.dtype).to_numpy().dtype
 
 
-def write_table(root: Any, name: str, table: TableRows) -> None:
+def write_table(root: Any, name: str, table: TableRows, scratch: Path) -> None:
     """Write a table in two passes over its rows: one to know the columns, one to write them.
 
     Texts become categories, in natural order, where there are at most 65,535 of them and some occur again or are
     missing, and plain texts otherwise, a missing one empty. Integers with nulls become float64, with NaN. What the name
-    of a column must not have in the file is replaced by `_`, and NUL in texts by U+FFFD.
+    of a column must not have in the file is replaced by `_`, and NUL in texts by U+FFFD. Whether the rows' names all
+    differ is found in a folder in `scratch`, where it takes 8 bytes a row for a while.
 
     Raises:
         DataError: there are not so many rows.
     """
-    columns, is_index = _look(table)
+    columns, is_index = _look(table, scratch)
     index = table.index if is_index else None
     held = [column for column in columns if column != index]
     keys = safe_names(held)
@@ -121,21 +127,56 @@ def _parts(text: str) -> list[Any]:
     return [int(part) if at % 2 else part for at, part in enumerate(re.split("([0-9]{1,18})", text))]
 
 
-def _look(table: TableRows) -> tuple[dict[str, _Column], bool]:
+def _look(table: TableRows, scratch: Path) -> tuple[dict[str, _Column], bool]:
     """Find what the columns are, and whether one of them names the rows.
 
     Texts are compared by their hashes: rows whose hashes agree by chance are numbered, no more.
     """
     columns: dict[str, _Column] = {}
-    hashes: list[Any] = []
-    for part in table.rows():
-        for values in part:
-            known = columns.setdefault(values.name, _Column(values.dtype, values.name in table.categories))
-            known.see(values)
-        if table.index in columns:
-            hashes.append(as_texts(part[table.index]).hash(0).to_numpy())
-    is_index = table.index in columns and not columns[table.index].nulls
-    return columns, is_index and len(np.unique(np.concatenate(hashes))) == table.length
+    with tempfile.TemporaryDirectory(prefix=".names-", dir=scratch) as folder:
+        names = _Hashes(Path(folder), table.length)
+        for part in table.rows():
+            for values in part:
+                known = columns.setdefault(values.name, _Column(values.dtype, values.name in table.categories))
+                known.see(values)
+            if table.index in columns and not columns[table.index].nulls:
+                names.put(as_texts(part[table.index]).hash(0).to_numpy())
+        is_index = table.index in columns and not columns[table.index].nulls
+        return columns, is_index and names.all_differ()
+
+
+class _Hashes:
+    """Hashes of texts in files, each of those in a range of equal width, so that equal ones are in one file.
+
+    Args:
+        folder: of the files.
+        number: of hashes that are expected; no more than a file's are in memory.
+    """
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self._folder = folder
+        self._bits = max((number // _HASHES_AT_ONCE).bit_length(), 1)
+        self._waiting: list[npt.NDArray[np.uint64]] = []
+
+    def put(self, hashes: npt.NDArray[np.uint64]) -> None:
+        """Add some."""
+        self._waiting.append(hashes)
+        if sum(map(len, self._waiting)) >= _HASHES_AT_ONCE:
+            self._flush()
+
+    def all_differ(self) -> bool:
+        """Say whether no two of them are equal."""
+        self._flush()
+        of_files = (np.sort(np.fromfile(path, np.uint64)) for path in self._folder.iterdir())
+        return not any((hashes[1:] == hashes[:-1]).any() for hashes in of_files)
+
+    def _flush(self) -> None:
+        hashes = np.sort(np.concatenate([np.empty(0, np.uint64), *self._waiting]))
+        self._waiting = []
+        ends = np.arange(1, 2**self._bits, dtype=np.uint64) << np.uint64(64 - self._bits)
+        for at, of_file in enumerate(np.split(hashes, np.searchsorted(hashes, ends))):
+            with (self._folder / str(at)).open("ab") as file:
+                of_file.tofile(file)
 
 
 def _writer(group: Any, key: str, column: _Column, length: int) -> tuple[Filling, Callable[[pl.Series], Any]]:

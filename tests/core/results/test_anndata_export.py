@@ -1,6 +1,5 @@
 """Whether AnnData and scanpy take what is exported for their own."""
 
-import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,10 +10,12 @@ import numpy as np
 import polars as pl
 import pytest
 import scipy.sparse as sp
+import zarr
 from zarr.storage import ZipStore
 
 from tasks.core.base.errors import DataError
 from tasks.core.numerics.block import Block
+from tasks.core.results import anndata_sink, anndata_table
 from tasks.core.results.anndata_export import (
     AnnDataParts,
     CountsOfCells,
@@ -23,7 +24,9 @@ from tasks.core.results.anndata_export import (
     write_h5ad,
     write_zarr_zip,
 )
+from tasks.core.results.anndata_sink import make_plain
 from tasks.core.results.anndata_table import TableRows, natural_order, safe_names
+from tests.memory import most_memory
 
 CELLS, GENES, PIECE = 60, 12, 17
 ODD = ["a/b", "naïve 日本", "\u202e", "", "x\x00y", None, "<script>", "b" * 400]
@@ -219,30 +222,82 @@ def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
             write_h5ad(tmp_path / "wrong.h5ad", wrong)
 
 
-def peak(folder: Path, kind: str, repeats: int) -> int:
-    """Most memory that Python's allocator gave while so many times the same cells were written."""
+def repeated(repeats: int) -> AnnDataParts:
+    """So many times the same cells, each time with other names, and their counts."""
     matrix = sp.random_array((500, 2_000), density=0.1, rng=0).tocsr()
     block = Block(matrix.indptr, matrix.indices, np.ones(matrix.nnz, np.uint16))
-    rows = pl.DataFrame({"plate": ["p1", "p2"] * 250, "number": np.arange(500)})
     genes = pl.DataFrame({"ensembl_id": [f"g{at}" for at in range(2_000)]})
-    of = AnnDataParts(
-        obs=TableRows(lambda: (rows for _ in range(repeats)), 500 * repeats),
+    return AnnDataParts(
+        obs=TableRows(lambda: map(named_cells, range(repeats)), 500 * repeats, (), "barcode"),
         var=TableRows(lambda: [genes], 2_000, (), "ensembl_id"),
         obsm={"X_pca": lambda: (np.zeros((500, 20), np.float32) for _ in range(repeats))},
         varm={},
         counts=CountsOfCells(lambda: (block for _ in range(repeats)), matrix.nnz * repeats),
     )
-    tracemalloc.start()
-    FORMATS[kind](folder / f"{repeats}.{kind}", of)
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return most
 
 
+def named_cells(piece: int, cells: int = 500) -> pl.DataFrame:
+    names = pl.int_range(cells * piece, cells * (piece + 1), eager=True).cast(pl.String)
+    return pl.DataFrame({"barcode": "cell" + names, "plate": ["p1", "p2"] * (cells // 2), "number": range(cells)})
+
+
+def peak(path: Path, of: AnnDataParts) -> int:
+    with most_memory() as most:
+        FORMATS[path.suffix.removeprefix(".").replace("zip", "zarr.zip")](path, of)
+    return most.bytes
+
+
+@pytest.fixture
+def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds that few cells reach."""
+    monkeypatch.setattr(anndata_table, "_HASHES_AT_ONCE", 2**11)
+    monkeypatch.setattr(anndata_table, "MOST_CATEGORIES", 100)
+
+
+@pytest.mark.usefixtures("small_bounds")
 @pytest.mark.parametrize("kind", FORMATS)
 def test_memory_does_not_grow_with_the_cells(tmp_path: Path, kind: str) -> None:
-    peak(tmp_path, kind, 1)
-    assert peak(tmp_path, kind, 40) < 2 * peak(tmp_path, kind, 4)
+    peak(tmp_path / f"first.{kind}", repeated(1))
+    assert peak(tmp_path / f"more.{kind}", repeated(40)) < 2 * peak(tmp_path / f"few.{kind}", repeated(4))
+
+
+@pytest.mark.usefixtures("small_bounds")
+@pytest.mark.parametrize("kind", FORMATS)
+def test_neither_names_nor_missing_counts_take_memory(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(anndata_sink, "_CHUNK", 2**12)
+
+    def of(pieces: int) -> AnnDataParts:
+        rows = TableRows(lambda: (named_cells(piece, 2_000) for piece in range(pieces)), 2_000 * pieces, (), "barcode")
+        return replace(repeated(1), obs=rows, obsm={}, counts=None)
+
+    peak(tmp_path / f"first.{kind}", of(1))
+    few, many = (peak(tmp_path / f"{pieces}.{kind}", of(pieces)) for pieces in (5, 65))
+    # Of each cell that is more four bytes, for the files of an archive, which are small here.
+    assert many < few + 4 * 120_000
+
+
+def test_an_archive_of_many_counts_has_few_files(tmp_path: Path) -> None:
+    files = []
+    for values in (10**9, 10**11):
+        root = zarr.open_group(tmp_path / f"{values}", mode="w", zarr_format=2)
+        array = make_plain(root, "data", (values,), np.float32)
+        files.append(-(-values // array.chunks[0]))
+    assert files[1] < 11 * files[0]
+    assert files[0] < 5_000
+
+
+def test_a_name_that_two_cells_far_apart_have_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anndata_table, "_HASHES_AT_ONCE", 2**8)
+    names = [f"cell{at}" for at in range(3_000)]
+    for last, expected in (("cell0", "0"), ("cell3000", "cell0")):
+        table = pl.DataFrame({"barcode": [*names, last]})
+        of = replace(parts(False), obs=TableRows(cut(table, 170), 3_001, (), "barcode"), obsm={})
+        (tmp_path / "results.h5ad").unlink(missing_ok=True)
+        adata = read(written(tmp_path, "h5ad", of))
+        assert adata.obs_names[0] == expected
+        assert adata.obs_names.is_unique
 
 
 def test_names_and_texts_are_put_in_order() -> None:
