@@ -113,20 +113,31 @@ class Files:
 
     def size(self, path: str) -> int | None:
         """Size of a file in bytes, or None where there is no such file."""
-        entry = self.entry(path)
-        return None if entry is None else entry.size
+        with suppress(FileNotFoundError):
+            return int(self._try("read", path, lambda: self.fs.info(self.locate(path)))["size"])
+        return None
 
     def entry(self, path: str) -> Entry | None:
-        """Describe a file, or give None where there is no such file."""
+        """Describe a file, or what has its name on a local disk; None where there is no such."""
+
+        def describe() -> Entry | None:
+            if self.is_local:
+                found = Path(self.locate(path)).stat()
+                return Entry(path, found.st_size, found.st_mtime)
+            info = self.fs.info(self.locate(path))
+            is_file = info["type"] == "file"
+            return Entry(path, int(info["size"]), info["LastModified"].timestamp()) if is_file else None
+
         with suppress(FileNotFoundError):
-            info = self._try("read", path, lambda: self.fs.info(self.locate(path)))
-            return Entry(path, int(info["size"]), _modified(info))
+            return self._try("read", path, describe)
         return None
 
     def sha256(self, path: str) -> str | None:
         """Digest of a file's bytes, read piece by piece, or None where there is no such file."""
 
-        def digest() -> str:
+        def digest() -> str | None:
+            if self.is_local and not Path(self.locate(path)).is_file():
+                return None
             with self.fs.open(self.locate(path), "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, is_dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Generic, Self, TypeVar
@@ -16,6 +16,7 @@ from typing import Any, Generic, Self, TypeVar
 import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tasks.core.base.environment import environment, told_environments
 from tasks.core.base.errors import CorruptObjectError
 from tasks.core.base.settings import RunSettings
 from tasks.core.storage.files import Files
@@ -67,10 +68,11 @@ R = TypeVar("R", bound=Reference)
 
 @dataclass(frozen=True)
 class Outcome(Generic[R]):
-    """A stage's result, and whether an earlier run had left it."""
+    """A stage's result, whether an earlier run had left it, and what made it, as `environment` describes it."""
 
     result: R
     cached: bool
+    environments: frozenset[str] = frozenset()
 
 
 class Store:
@@ -127,19 +129,23 @@ class Store:
             )
         return data
 
-    def finish(self, key: StageKey, result: Reference) -> None:
-        """Write a stage's manifest, by which later runs find its result."""
-        text = json.dumps({"made_by": key.model_dump(mode="json"), "result": result.model_dump(mode="json")})
+    def finish(self, key: StageKey, result: Reference, environments: Iterable[str] = ()) -> None:
+        """Write a stage's manifest, by which later runs find its result, and what beside this process has made it."""
+        made_in = [json.loads(text) for text in sorted({environment(), *environments})]
+        made_by = {"made_by": key.model_dump(mode="json"), "environments": made_in}
+        text = json.dumps(made_by | {"result": result.model_dump(mode="json")})
         self.files.write(f"{key.folder}/{MANIFEST}", text.encode())
 
-    def find(self, key: StageKey, kind: type[R]) -> R | None:
+    def find(self, key: StageKey, kind: type[R]) -> "Outcome[R] | None":
         """Give the result that an earlier run left for a key, or None if it, or any object of it, is not whole."""
         text = self.files.read(f"{key.folder}/{MANIFEST}")
         try:
-            result = kind.model_validate(json.loads(text or "")["result"])
+            manifest = json.loads(text or "")
+            result = kind.model_validate(manifest["result"])
+            made_in = told_environments(manifest.get("environments"))
         except (KeyError, TypeError, ValueError, ValidationError):
             return None
-        return result if self.are_there(objects_of(result)) else None
+        return Outcome(result, cached=True, environments=made_in) if self.are_there(objects_of(result)) else None
 
     def are_there(self, refs: Iterable[ObjectRef]) -> bool:
         """Say whether objects are there, in the size that they were written in."""
@@ -155,20 +161,28 @@ class Store:
         sizes = {entry.path: entry.size for entry in self.files.walk(folder)}
         return all(sizes.get(ref.path) == ref.size for ref in refs)
 
-    def answer(self, key: StageKey, kind: type[R], make: Callable[[], R]) -> "Outcome[R]":
+    def answer(
+        self, key: StageKey, kind: type[R], make: Callable[[], R], environments: Collection[str] = ()
+    ) -> "Outcome[R]":
         """Give the result that another run left for a key, or make it and leave it for others.
 
         Where another run is making it, its result is waited for, so `make` must not ask for an answer itself.
+
+        Args:
+            key: of the result.
+            kind: of the result.
+            make: makes it.
+            environments: of parts that others had made, and that `make` has used by the time that it is done.
         """
         found = self.find(key, kind)
         if found is not None:
-            return Outcome(found, cached=True)
+            return found
         with one_at_a_time(Lease(self.files, key.stage, key.digest), lambda: self.find(key, kind)) as found:
             if found is not None:
-                return Outcome(found, cached=True)
+                return found
             result = make()
-            self.finish(key, result)
-            return Outcome(result, cached=False)
+            self.finish(key, result, environments)
+            return Outcome(result, cached=False, environments=frozenset({environment(), *environments}))
 
     def remove(self, folder: str) -> None:
         """Remove the folder of a stage's result, its manifest first so that it never counts as whole."""

@@ -1,7 +1,10 @@
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tasks.core.base.environment import UNKNOWN, environment
 from tasks.core.base.errors import CorruptObjectError, StoreError
 from tasks.core.storage.store import MANIFEST, ObjectRef, Reference, StageKey, Store, objects_of
 
@@ -59,6 +62,18 @@ def test_a_result_is_made_once_and_then_found(store: Store) -> None:
     second = store.answer(KEY, Result, lambda: pytest.fail("made again"))
     assert (first.cached, second.cached) == (False, True)
     assert first.result == second.result
+
+
+def test_a_result_tells_what_has_made_it(store: Store) -> None:
+    made = store.answer(KEY, Result, lambda: make(store), ['{"python": "3.9"}'])
+    assert made.environments == {environment(), '{"python": "3.9"}'}
+    assert store.answer(KEY, Result, lambda: make(store)).environments == made.environments
+    path = f"{KEY.folder}/{MANIFEST}"
+    whole = json.loads(store.files.read(path) or b"")
+    hostile: list[Any] = [None, [], {}, [{"python": 3}], [{"python": "3" * 10_000}], 7]
+    for told in hostile:
+        store.files.write(path, json.dumps(whole | {"environments": told}).encode())
+        assert store.answer(KEY, Result, lambda: make(store)).environments == {UNKNOWN}
 
 
 @pytest.mark.parametrize("damage", ["truncate", "delete", "garbage manifest", "foreign manifest"])
