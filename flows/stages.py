@@ -12,6 +12,7 @@ from prefect.utilities.annotations import opaque
 
 from flows.engines.engine import Engine, engine_of
 from tasks.core.base.deadline import deadline
+from tasks.core.base.environment import environment
 from tasks.core.base.errors import CorruptObjectError, StoreError, first_line
 from tasks.core.base.memory import use_one_heap
 from tasks.core.base.progress import Progress, report
@@ -21,8 +22,8 @@ from tasks.core.numerics.workers import put_to_work
 from tasks.core.references.batches import in_batches
 from tasks.core.results.costs import Costs, Steps
 from tasks.core.storage.runs import RunMarker
-from tasks.core.storage.store import store_of
-from tasks.stage import CACHED, with_retries
+from tasks.core.storage.store import Outcome, store_of
+from tasks.stage import with_retries
 
 R = TypeVar("R")
 # Each finds all damage of a stage, and no flow has more than twenty stages.
@@ -55,12 +56,11 @@ class Stages:
         """Run a stage of a single step and return its result."""
         with self._time(task) as steps:
             # Prefect would look for futures in all references of a large run.
-            state = with_retries(task, self.retries)(*map(opaque, arguments), return_state=True)
-            result = state.result()
-            is_cached = state.name == CACHED
-            steps.count(made=int(not is_cached), cached=int(is_cached))
-        report(Progress(task.name, "", 1, 1, "found in the store" if is_cached else ""))
-        return result
+            given = with_retries(task, self.retries)(*map(opaque, arguments), return_state=True).result()
+            done = given if isinstance(given, Outcome) else Outcome(given, False, frozenset({environment()}))
+            steps.count(made=int(not done.cached), cached=int(done.cached), environments=done.environments)
+        report(Progress(task.name, "", 1, 1, "found in the store" if done.cached else ""))
+        return done.result
 
     def each(self, task: Any, items: Sequence[Any], *shared: Any) -> list[Any]:
         """Run a stage for each item, in batches on as many workers as there are; results in the items' order."""
@@ -101,7 +101,7 @@ class Stages:
 
     def _settle(self, stage: str, future: Any, steps: Steps, total: int) -> list[Any]:
         handled = future.result()
-        steps.count(made=handled.made, cached=handled.cached)
+        steps.count(made=handled.made, cached=handled.cached, environments=handled.environments)
         note = f"{steps.cached:,} found in the store" if steps.cached else ""
         report(Progress(stage, "partition", steps.made + steps.cached, total, note))
         results: list[Any] = handled.results

@@ -1,20 +1,17 @@
 """Stage: take the differences between batches out of the embedding."""
 
 from prefect import get_run_logger
-from prefect.client.schemas.objects import State
 
 from tasks.core.base.settings import Settings
 from tasks.core.model import correct_batches as core
 from tasks.core.references.cells import Cells
 from tasks.core.references.model import Corrected, Embedding
 from tasks.core.storage.store import store_of
-from tasks.stage import as_state, stage
+from tasks.stage import Answer, as_state, stage
 
 
 @stage(name="correction", task_run_name="correct batches")
-def correct_batches(
-    cells: list[Cells], embeddings: list[Embedding], settings: Settings
-) -> Corrected | State[Corrected]:
+def correct_batches(cells: list[Cells], embeddings: list[Embedding], settings: Settings) -> Answer[Corrected]:
     """Correct the embedding of all cells for their batches, round by round."""
     outcome = core.correct_batches(store_of(settings), cells, embeddings, settings)
     if not outcome.result.settled:

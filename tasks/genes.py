@@ -1,20 +1,18 @@
 """Stages: choose the genes that the components are to be of, and prepare their values."""
 
-from prefect.client.schemas.objects import State
-
 from tasks.core.base.settings import Settings
 from tasks.core.model import choose_genes as choice
 from tasks.core.model import prepare_genes as preparation
 from tasks.core.references.cells import Cells, Counts, GeneOrder, Normalized
 from tasks.core.references.model import ChosenGenes
 from tasks.core.storage.store import Outcome, store_of
-from tasks.stage import as_state, of_each, stage
+from tasks.stage import Answer, as_state, of_each, stage
 
 
 @stage(name="genes", task_run_name="choose genes")
 def choose_genes(
     cells: list[Cells], counts: list[Counts], normalized: list[Normalized], order: GeneOrder, settings: Settings
-) -> ChosenGenes | State[ChosenGenes]:
+) -> Answer[ChosenGenes]:
     """Choose the genes that enough cells express, and of them the most variable, as the recipe says."""
     partitions = choice.Partitions(cells, counts, normalized, order)
     return as_state(choice.choose_genes(store_of(settings), partitions, settings))

@@ -1,7 +1,5 @@
 """Stages: what clusters mean: communities beside them, their marker genes, a map, and how good they are."""
 
-from prefect.client.schemas.objects import State
-
 from tasks.core.base.settings import Settings
 from tasks.core.model import find_communities as communities
 from tasks.core.model import find_markers as markers
@@ -11,11 +9,11 @@ from tasks.core.references.cells import Cells, GeneOrder, Normalized, Vocabulary
 from tasks.core.references.insight import CellMap, Markers, Scores
 from tasks.core.references.model import Assigned, Communities, Embedding
 from tasks.core.storage.store import store_of
-from tasks.stage import as_state, stage
+from tasks.stage import Answer, as_state, stage
 
 
 @stage(name="leiden", task_run_name="find Leiden communities")
-def find_communities(embeddings: list[Embedding], settings: Settings) -> Communities | State[Communities]:
+def find_communities(embeddings: list[Embedding], settings: Settings) -> Answer[Communities]:
     """Find communities of the cells of all partitions, and label every cell."""
     return as_state(communities.find_communities(store_of(settings), embeddings, settings))
 
@@ -23,13 +21,13 @@ def find_communities(embeddings: list[Embedding], settings: Settings) -> Communi
 @stage(name="markers", task_run_name="find marker genes")
 def find_markers(
     normalized: list[Normalized], order: GeneOrder, vocabulary: Vocabulary, clusters: Assigned, settings: Settings
-) -> Markers | State[Markers]:
+) -> Answer[Markers]:
     """Compare the genes of each cluster with those of all other cells."""
     return as_state(markers.find_markers(store_of(settings), normalized, order, vocabulary, clusters, settings))
 
 
 @stage(name="map", task_run_name="map a sample of the cells")
-def map_cells(embeddings: list[Embedding], settings: Settings) -> CellMap | State[CellMap]:
+def map_cells(embeddings: list[Embedding], settings: Settings) -> Answer[CellMap]:
     """Lay out a sample of the cells in two dimensions."""
     return as_state(layout.map_cells(store_of(settings), embeddings, settings))
 
@@ -41,7 +39,7 @@ def judge(
     embeddings: list[Embedding],
     clusterings: dict[str, Assigned],
     settings: Settings,
-) -> Scores | State[Scores]:
+) -> Answer[Scores]:
     """Score each clustering by itself and against the compared columns."""
     of = judgement.Judged(cells, components, embeddings, clusterings)
     return as_state(judgement.judge(store_of(settings), of, settings))

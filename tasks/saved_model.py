@@ -1,13 +1,11 @@
 """Stages: find the model that an earlier run left, and load what it is made of."""
 
-from prefect.client.schemas.objects import State
-
 from tasks.core.base.settings import ApplySettings
 from tasks.core.references.cells import Vocabulary
 from tasks.core.references.model import Clusters, Components, SavedModel
 from tasks.core.results import saved_model
 from tasks.core.storage.store import store_of
-from tasks.stage import as_state, stage
+from tasks.stage import Answer, as_state, stage
 
 
 @stage(name="model")
@@ -17,14 +15,12 @@ def find_model(settings: ApplySettings) -> SavedModel:
 
 
 @stage(name="components")
-def load_components(
-    model: SavedModel, vocabulary: Vocabulary, settings: ApplySettings
-) -> Components | State[Components]:
+def load_components(model: SavedModel, vocabulary: Vocabulary, settings: ApplySettings) -> Answer[Components]:
     """Load the model's components, in the order of the dataset's genes."""
     return as_state(saved_model.load_components(store_of(settings), model, vocabulary, settings))
 
 
 @stage(name="clusters")
-def load_clusters(model: SavedModel, settings: ApplySettings) -> Clusters | State[Clusters]:
+def load_clusters(model: SavedModel, settings: ApplySettings) -> Answer[Clusters]:
     """Load the model's cluster centres."""
     return as_state(saved_model.load_clusters(store_of(settings), model, settings))

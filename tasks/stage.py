@@ -26,6 +26,8 @@ S = TypeVar("S", bound=Reference)
 Item = TypeVar("Item", bound=Any)
 
 CACHED = "Cached"
+# What a stage of a single step returns that answers from the store.
+Answer = Outcome[S] | State[Outcome[S]]
 
 
 def stage(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
@@ -55,11 +57,11 @@ async def _is_passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -
     return isinstance(await state.aresult(raise_on_failure=False), UnreachableError)
 
 
-def as_state(outcome: Outcome[S]) -> S | State[S]:
-    """Give a stage's result as Prefect is to see it: plain if made now, in a state named Cached if found."""
+def as_state(outcome: Outcome[S]) -> Answer[S]:
+    """Give what a stage found or made as Prefect is to see it: plain if made now, in a state named Cached if found."""
     if not outcome.cached:
-        return outcome.result
-    return Completed(name=CACHED, message="found in the store", data=outcome.result)
+        return outcome
+    return Completed(name=CACHED, message="found in the store", data=outcome)
 
 
 def of_each(

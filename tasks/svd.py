@@ -1,7 +1,6 @@
 """Stages: fit the truncated SVD of all partitions, and embed each partition in its components."""
 
 from prefect import get_run_logger
-from prefect.client.schemas.objects import State
 
 from tasks.core.base.settings import RunSettings, Settings
 from tasks.core.dataset import partition_steps
@@ -9,13 +8,11 @@ from tasks.core.model import fit_svd as core
 from tasks.core.references.cells import GeneOrder, Normalized
 from tasks.core.references.model import Components, Embedding, Fitted, Model
 from tasks.core.storage.store import Outcome, store_of
-from tasks.stage import as_state, of_each, stage
+from tasks.stage import Answer, as_state, of_each, stage
 
 
 @stage(name="svd", task_run_name="fit SVD")
-def fit_svd(
-    partitions: list[Normalized], order: GeneOrder, settings: Settings, start: Fitted | None
-) -> Model | State[Model]:
+def fit_svd(partitions: list[Normalized], order: GeneOrder, settings: Settings, start: Fitted | None) -> Answer[Model]:
     """Fit the leading components, pass by pass over the blocks, from those of an earlier run if there is one."""
     outcome = core.fit_svd(store_of(settings), partitions, order, settings, None if start is None else start.model)
     for warning in outcome.result.shortcomings:

@@ -1,5 +1,6 @@
 import hashlib
 from pathlib import Path
+from platform import python_version
 
 import numpy as np
 import polars as pl
@@ -7,6 +8,7 @@ import pytest
 from sklearn.decomposition import TruncatedSVD
 
 from flows.cluster_cells import cluster_cells
+from tasks.core.base.environment import environment
 from tasks.core.base.settings import Settings
 from tasks.core.dataset.synthetic import write_dataset
 from tests.conftest import real_cells
@@ -79,7 +81,9 @@ def test_the_record_tells_what_made_the_files(run: Run, dataset: Path) -> None:
     assert record["settings"]["seed"] == 7
     assert record["read"]["cells"] == 60
     assert record["dataset"]["revision"]
-    assert {"numpy", "scipy", "scikit-learn", "pyarrow", "polars", "datasets", "prefect"} <= record["versions"].keys()
+    (made_in,) = record["environments"]
+    assert {"python", "numpy", "scipy", "scikit-learn", "numba", "igraph", "pyarrow", "blas"} <= made_in.keys()
+    assert {tuple(cost["environments"]) for cost in record["stages"]} == {(0,)}
     assert {cost["stage"] for cost in record["stages"]} >= {"streaming", "matrix", "normalization", "svd", "export"}
     for output in record["outputs"]:
         content = (ran.output / output["name"]).read_bytes()
@@ -87,6 +91,29 @@ def test_the_record_tells_what_made_the_files(run: Run, dataset: Path) -> None:
     parquet = pl.read_parquet(ran.output / "embeddings")
     assert parquet.schema["pc1"] == pl.Float32
     assert parquet.equals(pl.read_csv(ran.output / "embeddings.csv", schema=parquet.schema))
+
+
+def test_the_record_tells_by_stage_what_made_what_was_found(
+    run: Run, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"dataset": dataset, "samples": 60, "pca_dim": 3, "partition_cells": 20}
+    run(**settings | {"samples": 20}, clusters=2)
+    monkeypatch.setattr("tasks.core.base.environment.platform.python_version", lambda: "9.9.9")
+    environment.cache_clear()
+    try:
+        again = run(**settings, clusters=2)
+    finally:
+        environment.cache_clear()
+    pythons = [made_in["python"] for made_in in again.record["environments"]]
+    by_stage = {cost["stage"]: {pythons[at] for at in cost["environments"]} for cost in again.record["stages"]}
+    assert {stage for stage, made_in in by_stage.items() if made_in == {"9.9.9", python_version()}} == {
+        *("streaming", "matrix", "normalization")
+    }
+    assert by_stage["gene order"] == {python_version()}
+    assert by_stage["svd"] == by_stage["clustering"] == by_stage["export"] == {"9.9.9"}
+    page = (again.output / "report.html").read_text()
+    assert "environment 2" in page
+    assert "What made which results" in page
 
 
 @pytest.mark.parametrize("other", [{"workers": 1}, {"workers": 5}, {"store": "another"}])

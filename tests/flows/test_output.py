@@ -7,7 +7,7 @@ import pytest
 
 from tasks.core.base.errors import CorruptObjectError, StoreError
 from tasks.core.base.settings import Settings
-from tasks.core.results import results
+from tasks.core.results.as_anndata import write_anndata
 from tasks.core.results.results import may_write
 from tests.flows.conftest import Run
 
@@ -56,14 +56,14 @@ def test_the_results_are_there_before_intermediates_are_given_up(
 def test_stages_that_run_again_leave_nothing_of_the_first_attempt(
     run: Run, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = results.write_anndata
+    last_step = "tasks.core.results.results.write_anndata"
 
     def damaged_once(store: object, fit: object, settings: object, folder: Path) -> None:
-        monkeypatch.setattr(results, "write_anndata", write)
+        monkeypatch.setattr(last_step, write_anndata)
         (folder / "genes.csv").write_text("of the first attempt")
         raise CorruptObjectError("an object is damaged")
 
-    monkeypatch.setattr(results, "write_anndata", damaged_once)
+    monkeypatch.setattr(last_step, damaged_once)
     ran = run(dataset=dataset, **SIZES)
     assert ran.record["damaged"] == ["an object is damaged"]
     assert not (ran.output / "genes.csv").exists()

@@ -56,7 +56,7 @@ def fit_svd(
         v_gk[ranks >= 0] = svd.components_.T
         return _model(store, key, svd, v_gk)
 
-    outcome = store.answer(key, Model, make)
+    outcome = store.answer(key, Model, make, passes.environments)
     passes.remove(outcome.result.passes)
     return outcome
 

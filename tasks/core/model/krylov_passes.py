@@ -32,17 +32,20 @@ class KrylovPasses:
 
     Attributes:
         fit: key of the fit that the passes lead to.
+        environments: in which passes were made that were found.
     """
 
     store: Store
     fit: StageKey
+    environments: set[str] = field(default_factory=set, init=False)
     _last: KrylovPass | None = field(default=None, init=False)
 
     def restore(self, krylov: BlockKrylov) -> None:
         """Bring a new basis to where the last whole pass on the store had left it, if there is one."""
         while (found := self.store.find(self._key(krylov.passes + 1), KrylovPass)) is not None:
             krylov.passes += 1
-            self._last = found
+            self._last = found.result
+            self.environments |= found.environments
         if self._last is not None:
             krylov.basis = [self._read(ref) for ref in self._last.basis]
             krylov.coefficients = self._read(self._last.coefficients)
@@ -58,7 +61,7 @@ class KrylovPasses:
             following=None if krylov.is_complete else self._put(key, "following", krylov.following),
             coupling=self._put(key, "coupling", krylov.coupling),
         )
-        self.store.finish(key, self._last)
+        self.store.finish(key, self._last, self.environments)
 
     def remove(self, passes: int) -> None:
         """Remove the passes, from the last on, so that what is left is always whole."""

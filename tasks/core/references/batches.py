@@ -25,11 +25,12 @@ Result = TypeVar("Result", bound=Reference)
 
 
 class Handled(Generic[Result]):
-    """What became of a batch: a result each, and how many of them were not there before."""
+    """What became of a batch: a result each, how many of them were not there before, and what has made them all."""
 
-    def __init__(self, results: list[Result], made: int) -> None:
+    def __init__(self, results: list[Result], made: int, environments: frozenset[str]) -> None:
         self.results = results
         self.made = made
+        self.environments = environments
 
     @property
     def cached(self) -> int:
@@ -62,6 +63,7 @@ class Batch(Generic[Item]):
             CorruptObjectError: objects are damaged or gone; names those of all items.
         """
         results, damage = [], []
+        environments: set[str] = set()
         for at, item in enumerate(self.items):
             try:
                 outcome = step(item, *shared, **named)
@@ -71,9 +73,10 @@ class Batch(Generic[Item]):
             if not outcome.cached:
                 self._made.add(at)
             results.append(outcome.result)
+            environments |= outcome.environments
         if damage:
             raise CorruptObjectError("; ".join(damage))
-        return Handled(results, len(self._made))
+        return Handled(results, len(self._made), frozenset(environments))
 
 
 def in_batches(items: Sequence[Item], cells: int, partition_cells: int) -> list[Batch[Item]]:

@@ -1,8 +1,7 @@
 """The record of a run, `run.json`: what was asked for, what was read, what it cost and what came out."""
 
+import json
 from collections import Counter
-from importlib.metadata import version
-from platform import python_version
 from typing import Any
 
 from tasks.core.base.recipes import Recipe
@@ -21,20 +20,19 @@ from tasks.core.results.tables import component_table
 from tasks.core.storage.store import Reference
 
 RECORD = "run.json"
-# The packages whose code decides the numbers, and the one that runs the stages.
-_PACKAGES = ("numpy", "scipy", "scikit-learn", "pyarrow", "polars", "datasets", "prefect")
 
 
 class Record(Reference):
     """What is known of a finished run, whatever it computed.
 
     Attributes:
+        environments: what made the results of the stages, which name them by their place here.
         outputs: the files of the results; none before they are delivered.
     """
 
     settings: dict[str, Any]
     dataset: dict[str, Any]
-    versions: dict[str, str]
+    environments: tuple[dict[str, str], ...]
     normalization: Normalization
     read: dict[str, int]
     skipped: dict[str, str]
@@ -127,7 +125,7 @@ def _describe_run(settings: RunSettings, matrix: Matrix, costs: Costs) -> dict[s
     return {
         "settings": settings.model_dump(mode="json"),
         "dataset": _describe_dataset(settings, matrix),
-        "versions": {"python": python_version()} | {name: version(name) for name in _PACKAGES},
+        "environments": tuple(map(json.loads, costs.environments)),
         "normalization": NORMALIZATION,
         "read": {
             "cells": sum(part.cells for part in matrix.cells),

@@ -36,8 +36,17 @@ def skipped(record: Record) -> list[tuple[str, Html]]:
 
 
 def versions(record: Record) -> tuple[str, Html]:
-    """List the packages whose code decides the numbers."""
-    return section("Versions", table("Packages", ["package", "version"], list(record.versions.items())))
+    """List what made the numbers: packages, processor and its kernels, and which stages where there are several."""
+    made_in = record.environments
+    heads = [f"environment {at}" for at in range(1, len(made_in) + 1)] if len(made_in) > 1 else ["version"]
+    names = dict.fromkeys(name for one in made_in for name in one)
+    rows = [(name, *(one.get(name, "not told") for one in made_in)) for name in names]
+    by_stage = [(cost.stage, ", ".join(str(at + 1) for at in cost.environments)) for cost in record.stages]
+    return section(
+        "Versions",
+        table("Packages, the library of linear algebra and its kernels, the processor", ["what", *heads], rows),
+        *([table("What made which results", ["stage", "environments"], by_stage)] if len(made_in) > 1 else []),
+    )
 
 
 def cost(record: Record) -> tuple[str, Html]:
@@ -66,7 +75,8 @@ def _value(value: object, meaning: str | None, *, is_given: bool) -> Safe:
 def repeat(record: Record) -> tuple[str, Html]:
     """Give the command that runs it again."""
     told = (
-        "The same command on the same data gives the same results, to the last bit. "
+        "The same command on the same data gives the same results, to the last bit where the kind of processor, the "
+        "kernels of linear algebra (blas) and the packages are those under Versions. "
         f"The dataset was at revision {record.dataset['revision']}; one on the Hub stays there with --revision. "
         f"{RECORD} has all of this for programs."
     )

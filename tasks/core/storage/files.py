@@ -131,14 +131,15 @@ class Files:
         return None if entry is None else entry.size
 
     def entry(self, path: str) -> Entry | None:
-        """Describe a file, or give None where there is no such file."""
+        """Describe a file, or what has its name on a local disk; None where there is no such."""
 
-        def describe() -> Entry:
+        def describe() -> Entry | None:
             if self.is_local:
-                info = self._disk(path).stat()
-                return Entry(path, info.st_size, info.st_mtime)
-            found = self.fs.info(self._key(path))
-            return Entry(path, int(found["size"]), _modified(found))
+                found = self._disk(path).stat()
+                return Entry(path, found.st_size, found.st_mtime)
+            info = self.fs.info(self._key(path))
+            is_file = info["type"] == "file"
+            return Entry(path, int(info["size"]), info["LastModified"].timestamp()) if is_file else None
 
         with suppress(FileNotFoundError):
             return self._try("read", path, describe)
@@ -147,7 +148,9 @@ class Files:
     def sha256(self, path: str) -> str | None:
         """Digest of a file's bytes, read piece by piece, or None where there is no such file."""
 
-        def digest() -> str:
+        def digest() -> str | None:
+            if self.is_local and not self._disk(path).is_file():
+                return None
             with self._disk(path).open("rb") if self.is_local else self.fs.open(self._key(path), "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -212,7 +215,7 @@ class Files:
         start = len(self.root) + 1
         # It may list a folder that has been emptied.
         return [
-            Entry(path[start:], int(info["size"]), _modified(info))
+            Entry(path[start:], int(info["size"]), info["LastModified"].timestamp())
             for path, info in found.items()
             if info["type"] == "file"
         ]
@@ -328,12 +331,6 @@ def _list_disk(root: str, folder: Path) -> list[Entry]:
                 if stat.S_ISREG(info.st_mode):
                     found.append(Entry(str(path.relative_to(root)), info.st_size, info.st_mtime))
     return found
-
-
-def _modified(info: dict[str, Any]) -> float:
-    # A folder's mark has none.
-    when = info.get("LastModified")
-    return 0.0 if when is None else float(when.timestamp())
 
 
 def _is_draft(name: str) -> bool:

@@ -13,7 +13,7 @@ import json
 import re
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
 from functools import cached_property, lru_cache
@@ -22,6 +22,7 @@ from typing import Any, Generic, Self, TypeVar
 import xxhash
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tasks.core.base.environment import environment, told_environments
 from tasks.core.base.errors import CorruptObjectError, StoreError
 from tasks.core.base.settings import RunSettings
 from tasks.core.storage.files import Files
@@ -86,6 +87,7 @@ class _Marker(BaseModel):
 
 class _Manifest(BaseModel):
     made_by: StageKey
+    environments: Any = None
     result: dict[str, Any]
 
 
@@ -94,10 +96,11 @@ R = TypeVar("R", bound=Reference)
 
 @dataclass(frozen=True)
 class Outcome(Generic[R]):
-    """A stage's result, and whether an earlier run had left it."""
+    """A stage's result, whether an earlier run had left it, and what made it, as `environment` describes it."""
 
     result: R
     cached: bool
+    environments: frozenset[str] = frozenset()
 
 
 class Store:
@@ -182,12 +185,14 @@ class Store:
             self.forget(ref.folder)
             raise
 
-    def finish(self, key: StageKey, result: Reference) -> None:
-        """Write a stage's manifest, by which later runs find its result."""
-        text = json.dumps({"made_by": key.model_dump(mode="json"), "result": result.model_dump(mode="json")})
+    def finish(self, key: StageKey, result: Reference, environments: Iterable[str] = ()) -> None:
+        """Write a stage's manifest, by which later runs find its result, and what beside this process has made it."""
+        made_in = [json.loads(text) for text in sorted({environment(), *environments})]
+        made_by = {"made_by": key.model_dump(mode="json"), "environments": made_in}
+        text = json.dumps(made_by | {"result": result.model_dump(mode="json")})
         self._write(f"{key.folder}/{MANIFEST}", text.encode())
 
-    def find(self, key: StageKey, kind: type[R]) -> R | None:
+    def find(self, key: StageKey, kind: type[R]) -> "Outcome[R] | None":
         """Give the result that an earlier run left for a key, or None if it, or any object of it, is not whole."""
         manifest = self._manifest(key.folder)
         if manifest is None:
@@ -196,7 +201,9 @@ class Store:
             result = kind.model_validate(manifest.result)
         except ValidationError:
             return None
-        return result if self.are_there(objects_of(result)) else None
+        if not self.are_there(objects_of(result)):
+            return None
+        return Outcome(result, cached=True, environments=told_environments(manifest.environments))
 
     def are_there(self, refs: Iterable[ObjectRef]) -> bool:
         """Say whether objects are there, in the size that they were written in."""
@@ -205,14 +212,23 @@ class Store:
             by_folder[ref.folder].append(ref)
         return all(self._are_in(folder, inside) for folder, inside in by_folder.items())
 
-    def answer(self, key: StageKey, kind: type[R], make: Callable[[], R]) -> "Outcome[R]":
-        """Give the result that another run left for a key, or make it and leave it for others."""
+    def answer(
+        self, key: StageKey, kind: type[R], make: Callable[[], R], environments: Collection[str] = ()
+    ) -> "Outcome[R]":
+        """Give the result that another run left for a key, or make it and leave it for others.
+
+        Args:
+            key: of the result.
+            kind: of the result.
+            make: makes it.
+            environments: of parts that others had made, and that `make` has used by the time that it is done.
+        """
         found = self.find(key, kind)
         if found is not None:
-            return Outcome(found, cached=True)
+            return found
         result = make()
-        self.finish(key, result)
-        return Outcome(result, cached=False)
+        self.finish(key, result, environments)
+        return Outcome(result, cached=False, environments=frozenset({environment(), *environments}))
 
     def named(self, folder: str) -> list[ObjectRef] | None:
         """Objects in the folder of a stage's result that its manifest names; None where it has no manifest of ours."""

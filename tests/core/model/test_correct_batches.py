@@ -21,9 +21,9 @@ def corrected_in(folder: Path, threads: int) -> tuple[Corrected, list[bytes]]:
     cells, embeddings = [], []
     for at, (z_nk, codes_n) in enumerate(zip(*(np.array_split(part, 6) for part in simulated()), strict=True)):
         table = pa.table({"plate": [f"plate{code}" for code in codes_n]})
-        metadata = store.put(f"given/{at}-metadata.arrow", encode_table(table), len(z_nk))
+        metadata = store.keep("given", "metadata.arrow", encode_table(table), len(z_nk))
         cells.append(Cells(key=f"c{at}", origin="", cells=len(z_nk), nonzeros=0, metadata=metadata, blocks=()))
-        embedded = store.put(f"given/{at}.arrow", encode_matrix(z_nk), len(z_nk))
+        embedded = store.keep("given", "cells.arrow", encode_matrix(z_nk), len(z_nk))
         embeddings.append(Embedding(key=f"e{at}", origin="", cells=len(z_nk), table=embedded))
     settings = Settings(batch="plate", correction="harmony", store=str(folder), workers=threads)
     corrected = correct_batches(store, cells, embeddings, settings).result

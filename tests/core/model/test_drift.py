@@ -36,7 +36,7 @@ def fitted(store: Store, name: str, svd: PCA | TruncatedSVD, kept: int, centres:
 
     model = Model(
         key=name,
-        components=store.put(f"{name}/components.arrow", encode_matrix(v_gk), GENES),
+        components=store.keep("given", "components.arrow", encode_matrix(v_gk), GENES),
         singular_values=padded(svd.singular_values_),
         residuals=(0.0,) * 20,
         settled=(True,) * 20,
@@ -48,7 +48,7 @@ def fitted(store: Store, name: str, svd: PCA | TruncatedSVD, kept: int, centres:
     clustering = Clustering(
         key=name,
         names=tuple(range(len(centres))),
-        centres=store.put(f"{name}/centres.arrow", encode_matrix(centres), len(centres)),
+        centres=store.keep("given", "centres.arrow", encode_matrix(centres), len(centres)),
         labels=(),
         sizes=(500,) + (0,) * (len(centres) - 1),
         inertia=0.0,

@@ -44,7 +44,7 @@ class Partitions:
         known = {"drug": [f"drug {label}" for label in labels], "plate": [f"plate {at % 2}" for at in range(CELLS)]}
 
         def put(name: str, data: memoryview, rows: int = CELLS) -> ObjectRef:
-            return store.put(f"made/{name}", data, rows)
+            return store.keep("made", name, data, rows)
 
         metadata, table = put("metadata", encode_table(pa.table(known))), put("table", encode_matrix(z_nk))
         values = Block(
@@ -73,8 +73,10 @@ class Partitions:
 
     def marked(self) -> None:
         names = pa.table({"ensembl_id": [f"g{at}" for at in range(GENES)], "gene_symbol": ["G"] * GENES})
-        vocabulary = Vocabulary(key="v", genes=GENES, table=self.store.put("made/genes", encode_table(names), GENES))
-        ranks = self.store.put("made/ranks", encode_matrix(np.arange(GENES, dtype=np.int32)[:, None]), GENES)
+        vocabulary = Vocabulary(
+            key="v", genes=GENES, table=self.store.keep("made", "genes", encode_table(names), GENES)
+        )
+        ranks = self.store.keep("made", "ranks", encode_matrix(np.arange(GENES, dtype=np.int32)[:, None]), GENES)
         order = GeneOrder(key="o", genes=GENES, ranks=ranks)
         find_markers(self.store, self.normalized, order, vocabulary, self.clusters, self.settings)
 

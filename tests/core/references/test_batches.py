@@ -64,6 +64,13 @@ def test_what_an_attempt_made_before_it_failed_counts_as_made() -> None:
     assert (handled.made, handled.cached) == (3, 1)
 
 
+def test_a_batch_tells_each_environment_that_made_its_results_once() -> None:
+    def step(part: Part) -> Outcome[Part]:
+        return Outcome(part, cached=True, environments=frozenset({"old" if part.number < 3 else "new"}))
+
+    assert Batch(parts(9)).handle(step).environments == {"old", "new"}
+
+
 def test_all_damage_of_a_batch_is_told_at_once_and_the_rest_is_made() -> None:
     steps = Steps(set(), {at: CorruptObjectError(f"{at}.arrow is gone") for at in (1, 3)})
     with pytest.raises(CorruptObjectError, match=r"^1\.arrow is gone; 3\.arrow is gone$"):

@@ -36,7 +36,7 @@ def record(text: str) -> RunRecord:
             **{"name": text, "revision": text, "simulated": False},
             **{"cells_asked_for": 100, "cells_read": 98, "ended_early": False},
         },
-        versions={},
+        environments=({"numpy": text},),
         normalization=NORMALIZATION,
         read={"cells": 98, "skipped_cells": 2, "nonzeros": 500, "partitions": 2, "genes": 40, "empty_cells": 0},
         skipped={f"column {text}": text},

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tasks.core.base.environment import UNKNOWN, environment
 from tasks.core.base.errors import CorruptObjectError, SettingsError, StoreError
 from tasks.core.storage.files import Files
 from tasks.core.storage.store import MANIFEST, MARKER, ObjectRef, Outcome, Reference, StageKey, Store, objects_of
@@ -71,6 +72,18 @@ def test_a_result_is_made_once_and_then_found(store: Store) -> None:
     second = store.answer(KEY, Result, lambda: pytest.fail("made again"))
     assert (first.cached, second.cached) == (False, True)
     assert first.result == second.result
+
+
+def test_a_result_tells_what_has_made_it(store: Store) -> None:
+    made = store.answer(KEY, Result, lambda: make(store), ['{"python": "3.9"}'])
+    assert made.environments == {environment(), '{"python": "3.9"}'}
+    assert store.answer(KEY, Result, lambda: make(store)).environments == made.environments
+    path = f"{KEY.folder}/{MANIFEST}"
+    whole = json.loads(store.files.read(path) or b"")
+    hostile: list[Any] = [None, [], {}, [{"python": 3}], [{"python": "3" * 10_000}], 7]
+    for told in hostile:
+        store.files.write(path, json.dumps(whole | {"environments": told}).encode())
+        assert store.answer(KEY, Result, lambda: make(store)).environments == {UNKNOWN}
 
 
 @pytest.mark.parametrize("damage", ["truncate", "delete", "garbage manifest", "foreign manifest"])
@@ -309,7 +322,9 @@ def test_a_link_is_damage_and_nothing_is_done_where_it_leads(tmp_path: Path, lin
     else:
         # It is made anew in the link's place.
         store.answer(KEY, Result, lambda: make(store))
-        assert store.find(KEY, Result) == made
+        found = store.find(KEY, Result)
+        assert found is not None
+        assert found.result == made
         assert not here.is_symlink()
     assert elsewhere.exists()
 
@@ -377,5 +392,7 @@ def test_two_who_make_the_same_at_once_are_both_right(store: Store) -> None:
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(ask, range(2))
     assert first == second
-    assert store.find(KEY, Result) == first.result
+    found = store.find(KEY, Result)
+    assert found is not None
+    assert found.result == first.result
     assert store.damaged(KEY.folder) == []

@@ -1,0 +1,67 @@
+"""What makes results: the packages whose code decides the numbers, the library of linear algebra, the processor.
+
+The same in all of this, a process gives the same bytes for the same inputs.
+"""
+
+import json
+import platform
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+_PACKAGES = (
+    *("tahoe-flow", "numpy", "scipy", "scikit-learn", "numba", "igraph", "umap-learn", "scikit-misc"),
+    *("pyarrow", "polars", "datasets", "anndata", "h5py", "zarr", "s3fs", "prefect"),
+)
+_Text = Annotated[str, Field(max_length=200)]
+_ENVIRONMENTS = TypeAdapter(Annotated[list[dict[_Text, _Text]], Field(min_length=1, max_length=1_000)])
+# Of results that do not tell.
+UNKNOWN = "{}"
+
+
+@cache
+def environment() -> str:
+    """Describe this process, as JSON of names and versions, the same text for the same environment."""
+    packages = {name: found for name in _PACKAGES if (found := _version(name)) is not None}
+    made_by = {"python": platform.python_version(), **packages, "blas": _blas(), "processor": _processor()}
+    return json.dumps(made_by)
+
+
+def told_environments(listed: object) -> frozenset[str]:
+    """Read a list of environments that anybody may have written."""
+    try:
+        return frozenset(map(json.dumps, _ENVIRONMENTS.validate_python(listed)))
+    except ValidationError:
+        return frozenset({UNKNOWN})
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _blas() -> str:
+    """Name each library of linear algebra, its version, and the kernels that it has chosen for this processor."""
+    # Each brings one, and it is only known once it is loaded.
+    import numpy as np  # noqa: F401, PLC0415
+    import scipy.linalg  # noqa: F401, PLC0415
+    from threadpoolctl import threadpool_info  # noqa: PLC0415
+
+    loaded = (
+        " ".join(filter(None, (library["internal_api"], library["version"], library.get("architecture"))))
+        for library in threadpool_info()
+        if library["user_api"] == "blas"
+    )
+    return ", ".join(sorted(set(loaded)))
+
+
+def _processor() -> str:
+    """Give its kind, and the widest instructions that numpy has found there."""
+    import numpy as np  # noqa: PLC0415
+
+    extensions = np.show_config(mode="dicts") or {}
+    return " ".join([platform.machine(), *extensions.get("SIMD Extensions", {}).get("found", [])[-1:]])
