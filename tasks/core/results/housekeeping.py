@@ -2,12 +2,11 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
-from typing import TypeVar
 
 from tasks.core.base.errors import StoreError
 from tasks.core.base.progress import Progress, report
@@ -18,13 +17,11 @@ from tasks.core.storage.runs import RUNS, RunMark, marks
 from tasks.core.storage.store import MANIFEST, MARKER, Store, is_folder, store_of
 
 _DAY = 24 * 3600.0
-# Folders looked at, or removed, at the same time: on S3 each takes some requests, and a large run leaves many.
+# Manifests read at the same time: on S3 each takes a request, and a large run leaves many.
 _AT_ONCE = 16
 # Of a store, and not made by a stage from other results of it.
 _OURS = (RUNS, SERIES, SYNTHETIC, MARKER)
 _COUNTS = {"vocabulary", "streaming", "matrix", "gene_order"}
-
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,9 @@ def survey(store: Store) -> Survey:
         by_folder[entry.path.rpartition("/")[0]].append(entry)
     folders = [folder for folder, entries in by_folder.items() if _has_manifest(folder, entries)]
     results = {}
-    for folder, named in zip(folders, _of_each(store.named, folders), strict=True):
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        manifests = dict(zip(folders, pool.map(store.named, folders), strict=True))
+    for folder, named in manifests.items():
         if named is not None:
             paths = {f"{folder}/{MANIFEST}", *(ref.path for ref in named)}
             results[folder] = [entry for entry in by_folder[folder] if entry.path in paths]
@@ -134,7 +133,7 @@ def prunable(store: Store, found: Survey, days: float) -> dict[str, int]:
 def prune(store: Store, found: Survey, days: float) -> dict[str, int]:
     """Remove what is prunable; give what was removed."""
     removed = prunable(store, found, days)
-    _of_each(store.remove, removed)
+    store.remove(*removed)
     since = time.time() - days * _DAY
     old = {f"{RUNS}/{name}.json" for name, mark in marks(store) if mark.seen < since}
     for entry in found.ours:
@@ -157,16 +156,9 @@ def keep_only(settings: RunSettings, run: str) -> None:
         return
     others = spared(store) | {folder for name, mark in known.items() if name != run for folder in mark.folders}
     kept = _COUNTS if settings.keep_intermediates == "counts" else set()
-    _of_each(
-        store.remove,
-        [folder for folder in known[run].folders if folder not in others and folder.partition("/")[0] not in kept],
-    )
+    given_up = (folder for folder in known[run].folders if folder not in others)
+    store.remove(*(folder for folder in given_up if folder.partition("/")[0] not in kept))
 
 
 def _has_manifest(folder: str, entries: Iterable[Entry]) -> bool:
     return is_folder(folder) and any(entry.path == f"{folder}/{MANIFEST}" for entry in entries)
-
-
-def _of_each(function: Callable[[str], R], folders: Iterable[str]) -> list[R]:
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(function, folders))

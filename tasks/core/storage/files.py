@@ -16,8 +16,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate, islice
 from operator import attrgetter
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO, TypeVar
 
 from fsspec.implementations.local import LocalFileSystem
@@ -98,13 +99,17 @@ class Files:
         """Whether a path of this machine is a link, or lies behind one that is below the root."""
         if not self.is_local:
             return False
-        return os.path.realpath(self._disk(path)) != str(Path(os.path.realpath(self.root), path))
+        steps = accumulate(PurePath(path).parts, Path.joinpath, initial=Path(self.root))
+        return any(step.is_symlink() for step in islice(steps, 1, None))
 
     def read(self, path: str) -> bytes | None:
         """Give a file's bytes, or None where there is no such file."""
 
         def read() -> bytes:
-            data: bytes = self._disk(path).read_bytes() if self.is_local else self.fs.cat_file(self._key(path))
+            if self.is_local:
+                return self._disk(path).read_bytes()
+            # In parts it would be read only after its size had been asked for.
+            data: bytes = self.fs.cat_file(self._key(path), max_concurrency=1)
             return data
 
         with suppress(FileNotFoundError):

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from tasks.core.base.errors import StoreError
 from tasks.core.base.process import Process, this_process
@@ -19,6 +19,8 @@ RUNS = "runs"
 _BEAT_SECONDS = 30.0
 # A run elsewhere that has not been heard of for so long is dead: of ten signs of life none has come.
 _SILENCE_SECONDS = 300.0
+# What a calendar can tell.
+_LATEST = 2.0**37
 
 
 class RunMark(Reference):
@@ -35,8 +37,8 @@ class RunMark(Reference):
         why: it ended without results, where it did.
     """
 
-    began: float
-    seen: float
+    began: float = Field(ge=0, lt=_LATEST)
+    seen: float = Field(ge=0, lt=_LATEST)
     process: Process
     ended: bool
     asked: dict[str, Any]

@@ -12,8 +12,9 @@ import hashlib
 import json
 import re
 import uuid
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
 from functools import cached_property, lru_cache
@@ -30,6 +31,8 @@ from tasks.core.storage.files import Files
 MARKER, FORMAT = "tahoe-store.json", 1
 MANIFEST = "manifest.json"
 PATIENCE = 60.0
+# Files removed at the same time, of so many results: on S3 each takes a request, and a large run leaves many.
+_AT_ONCE, _TOGETHER = 16, 1_000
 _STAGE = r"[a-z][a-z0-9_]*"
 _FOLDER = rf"{_STAGE}/[0-9a-f]{{32}}"
 _OBJECT = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
@@ -235,15 +238,15 @@ class Store:
         manifest = self._manifest(folder)
         return None if manifest is None else [ref for ref in _refs_in(manifest.result) if ref.folder == folder]
 
-    def remove(self, folder: str) -> None:
-        """Remove a stage's result: what its manifest names in its folder, and then that."""
-        named = self.named(folder)
-        if named is None:
-            return
-        for ref in named:
-            self.files.remove(ref.path)
-        self.forget(folder)
-        self.files.remove_emptied(folder)
+    def remove(self, *folders: str) -> None:
+        """Remove stages' results: what their manifests name in their folders, and then those."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for first in range(0, len(folders), _TOGETHER):
+                some = folders[first : first + _TOGETHER]
+                named = dict(zip(some, pool.map(self.named, some), strict=True))
+                ours = {folder: refs for folder, refs in named.items() if refs is not None}
+                deque(pool.map(self.files.remove, [ref.path for refs in ours.values() for ref in refs]), maxlen=0)
+                deque(pool.map(self._forget_emptied, ours), maxlen=0)
 
     def forget(self, folder: str) -> None:
         """Have a stage count as not done, by removing the manifest of its result."""
@@ -251,12 +254,14 @@ class Store:
             self.files.remove(f"{folder}/{MANIFEST}")
 
     def damaged(self, folder: str) -> list[str]:
-        """Read all that a manifest names in its folder; say of each damaged object what is wrong.
+        """Read all that a manifest names in its folder; say of each damaged object, or of it, what is wrong.
 
         Where there are any, the stage counts as not done.
         """
-        told = []
-        for ref in self.named(folder) or ():
+        named, told = self.named(folder), []
+        if named is None:
+            return [f"{self.locate(folder)}/{MANIFEST} is no manifest of this result"]
+        for ref in named:
             try:
                 self._read(ref)
             except CorruptObjectError as error:
@@ -264,6 +269,10 @@ class Store:
         if told:
             self.forget(folder)
         return told
+
+    def _forget_emptied(self, folder: str) -> None:
+        self.forget(folder)
+        self.files.remove_emptied(folder)
 
     def _is_marked(self) -> bool:
         text = self.files.read(MARKER)

@@ -167,7 +167,7 @@ def test_only_what_a_server_or_the_way_there_may_do_is_tried_again(
     files.write("file", b"abc")
     left = [error]
 
-    def fail_once(path: str) -> bytes:
+    def fail_once(path: str, **_: object) -> bytes:
         if left:
             raise left.pop()
         return b"abc"

@@ -1,5 +1,6 @@
 """Runs as their store knows them: at work while they give signs of life, dead once their process is."""
 
+import json
 import subprocess
 import sys
 import time
@@ -95,3 +96,27 @@ def test_a_draft_that_a_killed_process_has_left_is_no_mark_of_a_run(tmp_path: Pa
     (tmp_path / RUNS / f".{written.name}.0a1b").write_bytes(written.read_bytes())
     assert len(list(store.files.walk(RUNS))) == 2
     assert [name for name, _ in marks(store)] == [written.stem]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"began": float("inf")},
+        {"seen": float("nan")},
+        {"began": 10.0**300},
+        {"seen": -1},
+        {"process": 3},
+        {"folders": 3},
+        {"asked": []},
+        {"ended": "maybe"},
+    ],
+)
+def test_a_mark_that_is_none_is_passed_by(tmp_path: Path, changed: dict[str, object]) -> None:
+    store = Store(str(tmp_path))
+    marker = RunMarker(store, Settings())
+    marker.begin()
+    marker.end(None)
+    mark = json.loads(store.files.read(f"{RUNS}/{marker.name}.json") or b"")
+    for name, text in {"a": json.dumps(mark | changed).encode(), "b": b"[" * 10**5, "c": b"", "d": b"\xff"}.items():
+        store.files.write(f"{RUNS}/{name}.json", text)
+    assert [name for name, _ in marks(store)] == [marker.name]
