@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -10,13 +11,15 @@ from tasks.core.forecast.timing import Sample, Timer, anew
 from tasks.core.model.choose_genes import Partitions, choose_genes
 from tasks.core.model.find_communities import find_communities
 from tasks.core.model.find_markers import find_markers
-from tasks.core.model.judge import Judged, judge
+from tasks.core.model.judge import QUERIES, Judged, judge
 from tasks.core.model.label import embedded_blocks, nearest_of, put_labels
 from tasks.core.model.map_cells import map_cells
 from tasks.core.model.prepare_genes import prepare_genes
 from tasks.core.numerics.block import Float32Array, IntArray, NumberArray, encode_matrix
 from tasks.core.numerics.fold import Blocks
 from tasks.core.numerics.harmony import Harmony, harmonize
+from tasks.core.numerics.lisi import mixing
+from tasks.core.numerics.sample import draw
 from tasks.core.references.cells import Counted
 from tasks.core.references.model import Clusters, Embedding, Labels
 from tasks.core.storage.store import StageKey
@@ -75,11 +78,10 @@ def _time_genes(sample: Sample, timer: Timer) -> Prepared:
 
 def _time_correction(sample: Sample, embedding: Embedding, timer: Timer) -> None:
     blocks = embedded_blocks(sample.store, [embedding], 1)
-    codes: Blocks[IntArray] = Blocks.cut(np.arange(embedding.cells) % _BATCHES, embedding.cells, 1)
     names = [str(batch) for batch in range(_BATCHES)]
     for step, rounds in (("harmony", 1), ("correction", 1 + _ROUNDS)):
         harmony = Harmony(max_rounds=rounds, tolerance=0.0)
-        timer.once(step, 1.0, lambda: harmonize(blocks, codes, names, _InMemory(), harmony))  # noqa: B023
+        timer.once(step, 1.0, lambda: harmonize(blocks, _batches(embedding), names, _InMemory(), harmony))  # noqa: B023
     # What more rounds take more; the rest is the start, on a sample.
     a_round = max(timer.seconds["correction"] - timer.seconds["harmony"], 0.0) / _ROUNDS
     timer.seconds["harmony"] = max(timer.seconds["harmony"] - a_round, 0.0)
@@ -96,6 +98,15 @@ def _time_clusters(sample: Sample, embedding: Embedding, timer: Timer) -> None:
         of = Judged([sample.cells], [embedding], [embedding], {"cluster": labels})
         without = settings.model_copy(update={"batch": "none", "correction": "none"})
         timer.once("scores", 1.0, lambda: judge(store, of, without))
+    if recipe.batch_column:
+        blocks = embedded_blocks(store, [embedding], 1)
+        queries = draw(blocks.rows, QUERIES, np.random.default_rng(0))
+        step = partial(mixing, blocks, _batches(embedding), queries, _BATCHES)
+        timer.once("mixing", embedding.cells * settings.pca_dim, step)
+
+
+def _batches(embedding: Embedding) -> Blocks[IntArray]:
+    return Blocks.cut(np.arange(embedding.cells) % _BATCHES, embedding.cells, 1)
 
 
 def _labelled(sample: Sample, embedding: Embedding) -> Labels:

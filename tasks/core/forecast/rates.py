@@ -82,6 +82,7 @@ UNITS = {
     "markers": "a nonzero",
     "map": "a run",
     "scores": "a run",
+    "mixing": "a cell and a component, of each embedding",
     "table": "a cell: what one thread does of the export",
     "csv": "a cell: what polars does on all cores",
 }

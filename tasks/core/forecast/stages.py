@@ -160,7 +160,16 @@ class _Work:
         if recipe.layout != "none":
             yield StageForecast(stage="map", task_runs=1, alone=self.rates.of("map"), read=self.embedded)
         if recipe.compared or recipe.batch_column or len(self.settings.cluster_numbers) > 1:
-            yield StageForecast(stage="scores", task_runs=1, alone=self.rates.of("scores"), read=self.embedded)
+            seconds, passes = self._mixing()
+            alone, read = self.rates.of("scores"), (1 + passes) * self.embedded
+            yield StageForecast(stage="scores", task_runs=1, passes=1 + passes, spread=seconds, alone=alone, read=read)
+
+    def _mixing(self) -> tuple[float, int]:
+        """Give the seconds and the passes in which it is seen how batches are mixed."""
+        if self.recipe.batch_column is None:
+            return 0.0, 0
+        passes = 1 if self.recipe.correction == "none" else 2
+        return passes * self.rates.of("mixing") * self.extent.cells * self.settings.pca_dim, passes
 
     def export(self) -> Iterator[StageForecast]:
         """Give the tables and pictures, the report, and their way to the output."""

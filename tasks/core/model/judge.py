@@ -24,7 +24,7 @@ VERSION = 5
 # What is computed of a sample costs its square.
 _SAMPLE = 3_000
 # Cells whose neighbours among all cells are looked at: each costs a pass over the cells.
-_QUERIES = 1_000
+QUERIES = 1_000
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _confounding(batches: Column, columns: Sequence[Column]) -> dict[str, float]
 
 def _mixing(store: Store, of: Judged, batches: Column, settings: Settings) -> Mixing:
     components, embeddings = (embedded_blocks(store, part, settings.threads) for part in (of.components, of.embeddings))
-    queries = draw(components.rows, _QUERIES, np.random.default_rng(settings.seed))
+    queries = draw(components.rows, QUERIES, np.random.default_rng(settings.seed))
     number = len(batches.values)
     after = mixing(embeddings, batches.codes, queries, number)
     # Without a correction they are the same.

@@ -84,7 +84,7 @@ class Partitions:
 @pytest.fixture
 def few_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judgement, "_SAMPLE", 100)
-    monkeypatch.setattr(judgement, "_QUERIES", 50)
+    monkeypatch.setattr(judgement, "QUERIES", 50)
 
 
 def test_scores_are_those_of_all_cells(tmp_path: Path) -> None:

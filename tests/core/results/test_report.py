@@ -128,6 +128,15 @@ def test_a_report_of_much_is_small_and_the_same_each_time() -> None:
         assert told in shown
 
 
+def test_a_report_of_very_many_clusters_shows_the_markers_of_the_first() -> None:
+    page = report(everything("tame", clusters=400))
+    assert len(page.encode()) < LARGEST / 2
+    shown = Markup(page).text
+    assert "340 more clusters are not shown" in shown
+    assert "Cluster 59 " in shown
+    assert "Cluster 60 " not in shown
+
+
 def test_a_report_has_the_sections_that_there_is_data_for() -> None:
     headings = re.compile(r"<h2>([^<]*)</h2>")
     of_any_fit = ["Cluster sizes", "Components", "Skipped data", "Repeat it", "Settings", "Versions", "Cost"]
