@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from operator import attrgetter
 
 from tasks.core.base.errors import StoreError
@@ -79,12 +80,14 @@ def survey(store: Store) -> Survey:
 
 
 def by_stage(found: Survey) -> list[Contents]:
-    """Count what each stage has left."""
+    """Count what each stage has left, and what else is the store's."""
     results = Counter(folder.partition("/")[0] for folder in found.results)
     files, sizes = Counter[str](), Counter[str]()
-    for entry in (*found.ours, *(entry for entries in found.results.values() for entry in entries)):
-        files[entry.path.partition("/")[0]] += 1
-        sizes[entry.path.partition("/")[0]] += entry.size
+    for entry in (*found.ours, *chain.from_iterable(found.results.values())):
+        stage, _, within = entry.path.partition("/")
+        if within:
+            files[stage] += 1
+            sizes[stage] += entry.size
     return [Contents(name, results[name], files[name], sizes[name]) for name in sorted(files)]
 
 
