@@ -67,9 +67,11 @@ def read_column(store: Store, partitions: Sequence[Cells], name: str, workers: i
             )
     values = tuple(sorted(counts))
     place = {value: at for at, value in enumerate(values)}
+    # By itself: what reads a partition goes to other processes, and need not take all partitions along.
+    read = texts.read
 
     def codes(source: Any) -> IntArray:
-        encoded = texts.read(source).dictionary_encode()
+        encoded = read(source).dictionary_encode()
         places = np.array([place[value] for value in encoded.dictionary.to_pylist()], np.int64)
         return narrow(places[encoded.indices.to_numpy()])
 

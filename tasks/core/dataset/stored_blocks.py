@@ -44,10 +44,12 @@ def by_block(partitions: Sequence[InBlocks], codes: Blocks[IntArray]) -> Blocks[
     for part, source in zip(partitions, codes.sources, strict=True):
         ends = list(accumulate((ref.rows for ref in part.blocks), initial=0))
         sources += [(source, start, stop) for start, stop in pairwise(ends)]
+    # By itself: what reads a block goes to other processes, and need not take all partitions along.
+    read = codes.read
     return Blocks(
         sources=sources,
         names=[f"what is known of block {at:,}" for at in range(len(sources))],
         rows=[stop - start for _, start, stop in sources],
-        read=lambda of: codes.read(of[0])[of[1] : of[2]],
+        read=lambda of: read(of[0])[of[1] : of[2]],
         workers=codes.workers,
     )

@@ -72,9 +72,11 @@ def _clusters(store: Store, fit: Fit, rows: Sequence[IntArray], workers: int) ->
 
 
 def _metadata(store: Store, fit: Fit, rows: Sequence[IntArray], names: Sequence[str]) -> pl.DataFrame:
+    # Of thousands of partitions most have no cell of the sample.
     tables = [
         pl.DataFrame(decode_table(store.get(part.metadata)).select(list(names)))[of]
         for part, of in zip(fit.matrix.cells, rows, strict=True)
+        if len(of)
     ]
     return pl.concat(tables, how="vertical_relaxed")
 

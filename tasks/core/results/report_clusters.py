@@ -132,8 +132,11 @@ def choice(of: KChoice) -> tuple[str, Html]:
         for at, row in enumerate(of.scores.iter_rows(named=True))
     ]
     head = ["clusters", "silhouette (higher is better)", "Calinski-Harabasz (higher)", "Davies-Bouldin (lower)"]
+    told = "The silhouette is of a sample of up to 3,000 cells, the other scores are of all cells."
     return section(
-        "Choice of the number of clusters", table("Scores by number of clusters; the best in bold", head, rows, right=3)
+        "Choice of the number of clusters",
+        paragraph(told),
+        table("Scores by number of clusters; the best in bold", head, rows, right=3),
     )
 
 

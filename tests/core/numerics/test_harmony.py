@@ -10,11 +10,13 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from tasks.core.base.errors import NumericsError, SettingsError
+from tasks.core.numerics import harmony
 from tasks.core.numerics.block import Float32Array, IntArray, NumberArray
 from tasks.core.numerics.block_kmeans import BlockKMeans
 from tasks.core.numerics.fold import Blocks
 from tasks.core.numerics.harmony import Harmonized, Harmony, harmonize
 from tests.core.numerics.mixology import variable
+from tests.memory import most_memory
 
 Cells = tuple[Float32Array, IntArray]
 
@@ -133,3 +135,32 @@ def test_values_that_are_not_finite_are_refused() -> None:
     broken[1_000, 3] = np.nan
     with pytest.raises(NumericsError, match="not finite"):
         corrected((broken, codes_n))
+
+
+@dataclass
+class NoRounds:
+    """Keeps nothing: the cells stay as they were."""
+
+    cells: Blocks[NumberArray]
+
+    def writer(self, number: int) -> Callable[[int, Float32Array], int]:
+        return lambda index, z_nk: index
+
+    def blocks(self, kept: Sequence[int], workers: int = 1) -> Blocks[NumberArray]:
+        return self.cells
+
+
+def test_memory_does_not_grow_with_the_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harmony, "_SAMPLE", 500)
+    rng = np.random.default_rng(0)
+    part, codes_n = rng.normal(size=(300, 5)).astype(np.float32), np.arange(300) % 60
+
+    def most(number: int) -> int:
+        cells: Blocks[Any] = Blocks(range(number), [""] * number, [300] * number, lambda _: part.copy(), 1)
+        names, asked = [str(batch) for batch in range(60)], Harmony(clusters=100, max_rounds=1)
+        with most_memory() as found:
+            harmonize(cells, replace(cells, read=lambda _: codes_n.copy()), names, NoRounds(cells), asked)
+        return found.bytes
+
+    most(5)
+    assert most(100) < most(10) + 1_500_000
