@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from tasks.core.numerics.block import Float64Array, IntArray, NumberArray
-from tasks.core.numerics.fold import Blocks, one_blas_thread
+from tasks.core.numerics.fold import Blocks
 from tasks.core.numerics.neighbours import nearest, scaled_to, shares
 from tasks.core.numerics.sample import draw, take
 
@@ -78,8 +78,7 @@ def links(nodes_mk: Float64Array) -> sp.coo_array:
     neighbours = min(_NEIGHBOURS, nodes - 1)
     if neighbours < 1:
         return sp.coo_array((nodes, nodes))
-    with one_blas_thread():
-        which_mj, distances_mj = nearest(None, nodes_mk, neighbours)
+    which_mj, distances_mj = nearest(None, nodes_mk, neighbours)
     # Of cells that are equal the distances say nothing: the nearest is the first that is not.
     nearest_m = np.where(distances_mj > 0, distances_mj, np.inf).min(axis=1)
     beyond_mj = np.maximum(distances_mj - np.where(np.isfinite(nearest_m), nearest_m, 0.0)[:, None], 0.0)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from tasks.core.numerics.block import Float64Array, IntArray, NumberArray
 
@@ -16,7 +17,9 @@ def nearest(z_nk: NumberArray | None, among_mk: NumberArray, number: int) -> tup
     from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415  (what only complains should not wait for it)
 
     found = NearestNeighbors(n_neighbors=number, algorithm="brute").fit(among_mk.astype(np.float64))
-    distances, indices = found.kneighbors(None if z_nk is None else z_nk.astype(np.float64))
+    # Each thread of a fold would start as many of OpenMP's as there are cores.
+    with threadpool_limits(limits=1, user_api="openmp"):
+        distances, indices = found.kneighbors(None if z_nk is None else z_nk.astype(np.float64))
     return indices, distances
 
 
