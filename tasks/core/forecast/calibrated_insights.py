@@ -18,6 +18,7 @@ from tasks.core.model.prepare_genes import prepare_genes
 from tasks.core.numerics.block import Float32Array, IntArray, NumberArray, encode_matrix
 from tasks.core.numerics.fold import Blocks
 from tasks.core.numerics.harmony import Harmony, harmonize
+from tasks.core.numerics.leiden import MOST_NODES
 from tasks.core.numerics.lisi import mixing
 from tasks.core.numerics.sample import draw
 from tasks.core.references.cells import Counted
@@ -53,7 +54,8 @@ def time_insights(sample: Sample, embedding: Embedding, timer: Timer) -> Prepare
     if recipe.correction != "none":
         _time_correction(sample, embedding, timer)
     if recipe.leiden:
-        timer.once("leiden", embedding.cells, lambda: find_communities(store, [embedding], sample.settings))
+        pairs = embedding.cells * min(embedding.cells, MOST_NODES)
+        timer.once("leiden", pairs, lambda: find_communities(store, [embedding], sample.settings))
     if recipe.layout != "none":
         timer.once("map", 1.0, lambda: map_cells(store, [embedding], sample.settings))
     _time_clusters(sample, embedding, timer)

@@ -78,7 +78,7 @@ UNITS = {
     "harmony": "a run: the clusters that the correction starts from",
     "start": "a run: K-means on a sample",
     "clustering": "a cell and a component, a pass",
-    "leiden": "a cell",
+    "leiden": "a cell and a cell of the graph",
     "markers": "a nonzero",
     "map": "a run",
     "scores": "a run",

@@ -10,6 +10,7 @@ from tasks.core.forecast.rates import Rates
 from tasks.core.model.fit_svd import KEPT_BYTES
 from tasks.core.numerics.harmony import Harmony
 from tasks.core.numerics.krylov import block_width
+from tasks.core.numerics.leiden import MOST_NODES
 from tasks.core.references.batches import batch_sizes
 from tasks.core.storage.store import Reference
 
@@ -152,8 +153,8 @@ class _Work:
         """Give what is made of clusters."""
         extent, recipe = self.extent, self.recipe
         if recipe.leiden:
-            seconds = self.rates.of("leiden") * extent.cells
-            yield StageForecast(stage="leiden", task_runs=1, passes=3, spread=seconds, read=3 * self.embedded)
+            seconds = self.rates.of("leiden") * extent.cells * min(extent.cells, MOST_NODES)
+            yield StageForecast(stage="leiden", task_runs=1, passes=2, spread=seconds, read=2 * self.embedded)
         if recipe.markers:
             seconds = self.rates.of("markers") * extent.nonzeros
             yield StageForecast(stage="markers", task_runs=1, spread=seconds, read=self.normalized)

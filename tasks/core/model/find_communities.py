@@ -12,7 +12,7 @@ VERSION = 4
 
 
 def find_communities(store: Store, partitions: Sequence[Embedding], settings: Settings) -> Outcome[Communities]:
-    """Find communities on the neighbour graph of microclusters, and label every cell; the largest is 0."""
+    """Find communities on the neighbour graph of cells, and label every cell; that of most cells of the graph is 0."""
     resolution = settings.recipe_in_full.leiden
     inputs = {"cells": [part.key for part in partitions], "resolution": resolution, "seed": settings.seed}
     key = StageKey(stage="leiden", version=VERSION, inputs=inputs)
@@ -26,7 +26,7 @@ def find_communities(store: Store, partitions: Sequence[Embedding], settings: Se
             names=tuple(range(len(found))),
             labels=labels,
             sizes=sizes,
-            microclusters=len(found.sizes_m),
+            nodes=len(found.nodes_mk),
             modularity=found.modularity,
         )
 

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from tasks.core.base.errors import SettingsError
-from tasks.core.numerics.block import Float32Array, FloatArray, IntArray, NumberArray
+from tasks.core.numerics.block import Float32Array, FloatArray, NumberArray
+from tasks.core.numerics.neighbours import nearest, shares
 
 # More cells hide each other on a picture, and the map takes a millisecond a cell, after some seconds of compiling.
 MOST_CELLS = 5_000
@@ -37,7 +38,7 @@ def umap_layout(z_nk: FloatArray, seed: int) -> Float32Array:
         from umap import UMAP  # noqa: PLC0415  (takes seconds, and compiles)
 
         neighbours = min(NEIGHBOURS, len(z_nk) - 1)
-        known = _nearest(z_nk, z_nk, neighbours)
+        known = nearest(z_nk, z_nk, neighbours)
         # umap's own search is approximate and compiles for half a minute.
         umap = UMAP(n_neighbors=neighbours, min_dist=MIN_DIST, random_state=seed, n_jobs=1, precomputed_knn=known)
         laid_out: Float32Array = umap.fit_transform(z_nk.astype(np.float32)).astype(np.float32)
@@ -62,19 +63,9 @@ def place_among(z_nk: NumberArray, sample_mk: NumberArray, layout_m2: Float32Arr
     """
     if not len(sample_mk):
         raise SettingsError("cells cannot be placed on a map of 0 cells: it takes 1 at least")
-    near_nj, far_nj = _nearest(z_nk, sample_mk, min(_NEIGHBOURS_TO_PLACE, len(sample_mk)))
-    weights_nj = 1.0 / np.maximum(far_nj, 1e-6 * np.maximum(far_nj[:, -1:], 1e-12)) ** 2
-    weights_nj /= weights_nj.sum(axis=1, keepdims=True)
-    placed: Float32Array = np.einsum("nj,njd->nd", weights_nj, layout_m2[near_nj]).astype(np.float32)
+    near_nj, far_nj = nearest(z_nk, sample_mk, min(_NEIGHBOURS_TO_PLACE, len(sample_mk)))
+    placed: Float32Array = np.einsum("nj,njd->nd", shares(far_nj), layout_m2[near_nj]).astype(np.float32)
     return placed
-
-
-def _nearest(z_nk: NumberArray, among_mk: NumberArray, number: int) -> tuple[IntArray, FloatArray]:
-    from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415
-
-    found = NearestNeighbors(n_neighbors=number, algorithm="brute").fit(among_mk.astype(np.float64))
-    distances, indices = found.kneighbors(z_nk.astype(np.float64))
-    return indices, distances
 
 
 def _first_two(z_nk: FloatArray) -> Float32Array:

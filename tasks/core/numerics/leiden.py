@@ -1,10 +1,8 @@
-"""Leiden communities of cells, found on the neighbour graph of K-means microclusters.
+"""Leiden communities of cells, found on the graph of their nearest neighbours as scanpy finds them.
 
-A graph of cells grows with the cells; one of some thousand microclusters does not. Each microcluster is linked to its
-nearest ones by UMAP's fuzzy connectivity, times the geometric mean of the two sizes: so the weight of a microcluster
-in the graph, and what modularity expects of it, grows as its cells do, as it would if each of its cells had had its
-own links. Links within a microcluster are left out: there would be more of them the more cells there are, and with them
-what a resolution gives.
+A graph of all cells grows with the cells. So it is one of 20,000 of them at most, drawn evenly, and the other cells
+join the community that most of their nearest nodes are of. Measured on 40,000 cells of overlapping kinds, that parts
+them as well as a graph of all does, and better than one of as many small K-means clusters.
 """
 
 import random
@@ -15,37 +13,31 @@ from threading import Lock
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.neighbors import NearestNeighbors
 
-from tasks.core.base.errors import SettingsError
 from tasks.core.numerics.block import Float64Array, IntArray, NumberArray
-from tasks.core.numerics.block_kmeans import BlockKMeans
-from tasks.core.numerics.fold import Blocks, one_blas_thread
-from tasks.core.numerics.lloyd import assign
-from tasks.core.numerics.neighbours import scaled_to
+from tasks.core.numerics.fold import Blocks
+from tasks.core.numerics.neighbours import nearest, scaled_to, shares
 from tasks.core.numerics.sample import draw, take
 
-_MOST_MICROCLUSTERS = 2_000
-_CELLS_A_MICROCLUSTER = 10
-_PASSES = 2
-_NEIGHBOURS = 15
+MOST_NODES = 20_000
+# scanpy's 15 count the cell itself.
+_NEIGHBOURS = 14
+_VOTERS = 15
 # igraph has one random number generator for all threads.
 _RANDOM = Lock()
 
 
 @dataclass(frozen=True)
 class Communities:
-    """Communities of microclusters.
+    """Communities of the cells of a graph.
 
     Attributes:
-        centres_mk: of the microclusters.
-        sizes_m: cells of each.
-        labels_m: community of each, the largest by cells 0.
-        modularity: of the partition of the graph of microclusters.
+        nodes_mk: the cells.
+        labels_m: community of each, that with the most of them 0.
+        modularity: of the partition of the graph.
     """
 
-    centres_mk: Float64Array
-    sizes_m: IntArray
+    nodes_mk: Float64Array
     labels_m: IntArray
     modularity: float
 
@@ -53,64 +45,54 @@ class Communities:
         return int(self.labels_m.max()) + 1
 
     def label(self, z_nk: NumberArray) -> IntArray:
-        """Give each cell of a block the community of its nearest microcluster, (cells,)."""
-        return self.labels_m[assign(z_nk, self.centres_mk)[0]]
+        """Give each cell of a block, (cells,), the community that its nearest nodes vote for, the nearer the more.
+
+        A node has its own.
+        """
+        which_nj, distances_nj = nearest(z_nk, self.nodes_mk, min(_VOTERS, len(self.nodes_mk)))
+        ballots_nj = self.labels_m[which_nj] + len(self) * np.arange(len(z_nk))[:, None]
+        votes = np.bincount(ballots_nj.ravel(), shares(distances_nj).ravel(), minlength=len(z_nk) * len(self))
+        labels_n: IntArray = votes.reshape(-1, len(self)).argmax(axis=1)
+        return labels_n
 
 
 def leiden(
-    blocks: Blocks[NumberArray], resolution: float = 1.0, seed: int = 0, microclusters: int | None = None
+    blocks: Blocks[NumberArray], resolution: float = 1.0, seed: int = 0, most_nodes: int = MOST_NODES
 ) -> Communities:
-    """Find communities that maximize modularity (Traag et al. 2019), in three passes over the embedding and a draw.
+    """Find communities that maximize modularity (Traag et al. 2019), in a pass over the embedding.
 
     Args:
         blocks: the embedding, (cells, components).
         resolution: the higher, the more communities.
-        seed: of the microclusters and of the search.
-        microclusters: how many; by default one for ten cells, and 2,000 at most.
-
-    Raises:
-        SettingsError: more microclusters than cells.
+        seed: of the draw and of the search.
+        most_nodes: cells of the graph; all, where they are fewer.
     """
-    cells = sum(blocks.rows)
-    wanted = microclusters or min(max(cells // _CELLS_A_MICROCLUSTER, 1), _MOST_MICROCLUSTERS)
-    if wanted > cells:
-        raise SettingsError(f"microclusters={wanted:,} must be at most the cells, {cells:,}")
-    # K-means of thousands of clusters costs too much on a sample; cells drawn evenly and a few passes do.
-    start = take(blocks, draw(blocks.rows, wanted, np.random.default_rng(seed)))
-    kmeans = BlockKMeans(wanted, init=start, max_iter=_PASSES, sample_size=wanted, random_state=seed).fit(blocks)
-    occupied = kmeans.cluster_sizes_ > 0
-    centres_mk, sizes_m = kmeans.cluster_centers_[occupied], kmeans.cluster_sizes_[occupied]
-    labels_m, modularity = _communities(links(centres_mk, sizes_m), resolution, seed)
-    return Communities(centres_mk, sizes_m, by_size(labels_m, sizes_m), modularity)
+    nodes_mk = take(blocks, draw(blocks.rows, most_nodes, np.random.default_rng(seed)))
+    labels_m, modularity = _communities(links(nodes_mk), resolution, seed)
+    return Communities(nodes_mk, by_size(labels_m), modularity)
 
 
-def links(centres_mk: Float64Array, sizes_m: IntArray) -> sp.coo_array:
-    """Weigh the links of microclusters: the upper triangle of a symmetric (m, m) matrix."""
-    microclusters = len(centres_mk)
-    neighbours = min(_NEIGHBOURS, microclusters - 1)
+def links(nodes_mk: Float64Array) -> sp.coo_array:
+    """Weigh the links of cells by UMAP's fuzzy connectivity: the upper triangle of a symmetric (m, m) matrix."""
+    nodes = len(nodes_mk)
+    neighbours = min(_NEIGHBOURS, nodes - 1)
     if neighbours < 1:
-        return sp.coo_array((microclusters, microclusters))
-    with one_blas_thread():
-        distances_mj, which_mj = (
-            NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(centres_mk).kneighbors()
-        )
-    near_mj = scaled_to(
-        np.log2(neighbours + 1), lambda weights: weights.sum(axis=1), distances_mj - distances_mj[:, :1]
-    )
-    rows = np.repeat(np.arange(microclusters), neighbours)
-    one_way = sp.csr_array((near_mj.ravel(), (rows, which_mj.ravel())), shape=(microclusters, microclusters))
-    either_way = sp.triu(one_way + one_way.T - one_way * one_way.T, 1).tocoo()
-    root_m = np.sqrt(sizes_m)
-    weights = either_way.data * root_m[either_way.row] * root_m[either_way.col]
-    return sp.coo_array((weights, (either_way.row, either_way.col)), shape=either_way.shape)
+        return sp.coo_array((nodes, nodes))
+    which_mj, distances_mj = nearest(None, nodes_mk, neighbours)
+    # Of cells that are equal the distances say nothing: the nearest is the first that is not.
+    nearest_m = np.where(distances_mj > 0, distances_mj, np.inf).min(axis=1)
+    beyond_mj = np.maximum(distances_mj - np.where(np.isfinite(nearest_m), nearest_m, 0.0)[:, None], 0.0)
+    near_mj = scaled_to(np.log2(neighbours + 1), lambda weights: weights.sum(axis=1), beyond_mj)
+    rows = np.repeat(np.arange(nodes), neighbours)
+    one_way = sp.csr_array((near_mj.ravel(), (rows, which_mj.ravel())), shape=(nodes, nodes))
+    return sp.triu(one_way + one_way.T - one_way * one_way.T, 1).tocoo()
 
 
-def by_size(labels_m: IntArray, sizes_m: IntArray) -> IntArray:
-    """Give labels new numbers by their summed sizes, from the largest on, the first of equals before the others."""
-    names, positions_m = np.unique(labels_m, return_inverse=True)
-    order = np.argsort(-np.bincount(positions_m, weights=sizes_m), kind="stable")
-    rank = np.empty(len(names), np.int64)
-    rank[order] = np.arange(len(names))
+def by_size(labels_m: IntArray) -> IntArray:
+    """Give labels new numbers by how many have each, from the most on, the first of equals before the others."""
+    _, positions_m, sizes = np.unique(labels_m, return_inverse=True, return_counts=True)
+    rank = np.empty(len(sizes), np.int64)
+    rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
     return rank[positions_m]
 
 

@@ -1,14 +1,36 @@
-"""Weights of neighbours by distance, each point's own scale found so that the weights come to a given number."""
+"""Nearest neighbours, and what each counts by its distance."""
 
 from collections.abc import Callable
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
-from tasks.core.numerics.block import Float64Array
+from tasks.core.numerics.block import Float64Array, IntArray, NumberArray
 
 _STEPS = 64
 # Of the log of the rate, were the farthest neighbour at a distance of 1.
 _BOUNDS = (-10.0, 30.0)
+
+
+def nearest(z_nk: NumberArray | None, among_mk: NumberArray, number: int) -> tuple[IntArray, Float64Array]:
+    """Find so many nearest points among others, or of each of these itself, and the distances: (n, j), ascending."""
+    from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415  (what only complains should not wait for it)
+
+    found = NearestNeighbors(n_neighbors=number, algorithm="brute").fit(among_mk.astype(np.float64))
+    # Each thread of a fold would start as many of OpenMP's as there are cores.
+    with threadpool_limits(limits=1, user_api="openmp"):
+        distances, indices = found.kneighbors(None if z_nk is None else z_nk.astype(np.float64))
+    return indices, distances
+
+
+def shares(distances_nj: Float64Array) -> Float64Array:
+    """Weigh neighbours by the inverse square of their distances, ascending, to a sum of 1; one at no distance has all.
+
+    Several at none share alike.
+    """
+    least_n1 = 1e-6 * np.maximum(distances_nj[:, -1:], 1e-12)
+    weights_nj = 1.0 / np.maximum(distances_nj, least_n1) ** 2
+    return np.asarray(weights_nj / weights_nj.sum(axis=1, keepdims=True))
 
 
 def scaled_to(

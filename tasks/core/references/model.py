@@ -126,14 +126,14 @@ class Assigned(Named):
 
 
 class Communities(Assigned):
-    """Leiden's clusters: communities of a graph of small K-means clusters.
+    """Leiden's clusters: communities of a graph of cells.
 
     Attributes:
-        microclusters: nodes of the graph.
-        modularity: of the partition.
+        nodes: cells of the graph; the others joined the communities of those that they are near to.
+        modularity: of the partition of the graph.
     """
 
-    microclusters: int
+    nodes: int
     modularity: float
 
 
