@@ -17,7 +17,8 @@ from tempfile import TemporaryFile
 from typing import IO
 
 import httpx
-from prefect.client.orchestration import ServerType, get_client
+from prefect.client.base import ServerType
+from prefect.client.orchestration import get_client
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_CLIENT_MAX_RETRIES,
