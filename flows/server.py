@@ -29,6 +29,7 @@ from prefect.settings import (
 from pydantic import ValidationError
 
 from flows.child import undisturbed
+from flows.proxies import fit_proxies
 from tasks.core.base.errors import SettingsError, TahoeFlowError, first_line
 
 # Prefect's client tries four times to connect.
@@ -125,6 +126,7 @@ def _explain(url: str, why: BaseException) -> str:
 
 
 def _configured_url() -> str | None:
+    fit_proxies()
     # Prefect reads its settings when first asked for some, warns of a home that cannot be written, which no run needs,
     # and refuses them in many ways.
     try:
@@ -150,7 +152,7 @@ def configured() -> Server:
 
     Raises:
         ServerError: none is.
-        SettingsError: Prefect's settings are not in order.
+        SettingsError: Prefect's settings, or the proxies, are not in order.
     """
     url = _configured_url()
     if not url:
@@ -163,7 +165,7 @@ def chosen() -> Iterator[Server]:
     """Give the server that is configured, or one that ends with the block; it may still be starting.
 
     Raises:
-        SettingsError: Prefect's settings are not in order.
+        SettingsError: Prefect's settings, or the proxies, are not in order.
     """
     url = _configured_url()
     if not url:

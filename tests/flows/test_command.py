@@ -55,6 +55,8 @@ def test_a_run_needs_no_server_and_little_of_its_surroundings(tmp_path: Path) ->
         "TERM": "unknown",
         "AWS_PROFILE": "nobody",
         "PREFECT_SERVER_API_AUTH_STRING": "somebody:else",
+        "http_proxy": "http://127.0.0.1:9",
+        "no_proxy": "lab.org",
     }
     words = ("--dataset", dataset, "--samples", 60, "--pca_dim", 5, "--clusters", 2, "--layout", "umap")
     ran = command(*words, folder=tmp_path, **surroundings)
