@@ -132,10 +132,10 @@ def test_a_temporary_server_has_a_database_of_its_own_and_ends_with_its_run(tmp_
     ) as run:
         assert run.stdout is not None
         url = run.stdout.readline().strip()
-        assert json.loads(httpx.get(f"{url}/admin/version", trust_env=False).text).startswith("3.")
+        assert json.loads(httpx.get(f"{url}/admin/version", timeout=120, trust_env=False).text).startswith("3.")
         assert [path.name for path in places["temporary"].glob("*/prefect.db")] == ["prefect.db"]
         assert not list(places["home"].glob("*.db"))
         run.send_signal(signal.SIGKILL)
-    wait_for("end of the server", lambda: not list(places["temporary"].iterdir()), seconds=30)
+    wait_for("end of the server", lambda: not list(places["temporary"].iterdir()))
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/health", trust_env=False)
