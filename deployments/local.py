@@ -24,6 +24,7 @@ from deployments.definitions import ROOT
 from deployments.noted import note, noted
 from flows import console
 from flows.child import end_with_parent
+from flows.proxies import fit_proxies
 from tasks.core.base.errors import SettingsError, TahoeFlowError
 
 _START_SECONDS = 120.0
@@ -76,6 +77,7 @@ def _stop(file: Path) -> None:
 
 def _start(home: Path, host: str, port: int) -> NoReturn:
     definitions.read()
+    fit_proxies()
     _check_place(home / "served.json", host, port)
     for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(stop) != signal.SIG_IGN:  # as under nohup
@@ -177,7 +179,7 @@ def _await(server: subprocess.Popen[bytes], health: str, log: Path) -> None:
     until = time.monotonic() + _START_SECONDS
     while server.poll() is None and time.monotonic() < until:
         try:
-            if httpx.get(health, timeout=5).is_success:
+            if httpx.get(health, timeout=5, trust_env=False).is_success:
                 return
         except httpx.TransportError:
             pass

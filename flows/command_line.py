@@ -5,7 +5,9 @@ import inspect
 import os
 import tomllib
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -107,9 +109,6 @@ def main(arguments: Sequence[str]) -> int:
             raise
         console.complain(str(error))
         return 2 if isinstance(error, SettingsError) else 1
-    except KeyboardInterrupt:
-        console.complain("stopped; the same command goes on from here")
-        return 130
 
 
 def _fit(arguments: Sequence[str], *, debug: bool) -> int:
@@ -172,9 +171,13 @@ def _run(flow: str, settings: RunSettings, *, debug: bool) -> Any:
     for name, value in ({} if debug else _QUIET).items():
         os.environ.setdefault(name, value)
     # Prefect takes seconds to import: not before the settings have been found good, and the rest while a server starts.
-    with importing():
+    # What it says of its settings meanwhile, the server tells in one line.
+    with importing(), redirect_stderr(StringIO()):
         from flows import server  # noqa: PLC0415
 
+    if settings.credentials:
+        # A temporary server has no blocks.
+        server.configured()
     with server.chosen() as chosen:
         console.tell(str(chosen))
         with importing():

@@ -7,11 +7,20 @@ from pathlib import Path
 # pass for a top-level module.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+
+def _command() -> int:
+    from tasks.core.base.memory import importing  # noqa: PLC0415
+    from tasks.core.base.surroundings import fit_surroundings  # noqa: PLC0415
+
+    fit_surroundings()
+    with importing():
+        from flows.command_line import main  # noqa: PLC0415
+
+    return main(sys.argv[1:])
+
+
 # Processes that work for this one come by here as well, and want nothing of it but the path.
 if __name__ == "__main__":
-    from tasks.core.base.memory import importing
+    from flows.stopping import stoppable
 
-    with importing():
-        from flows.command_line import main
-
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(stoppable(_command))

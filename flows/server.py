@@ -1,32 +1,41 @@
 """Which Prefect server a run reports to: the one that is configured, or a temporary one of its own.
 
-Prefect would start a temporary server by itself, but only once the flow begins, and after importing the whole server
-into the run's process. Started here instead it comes up while the run's own modules are imported: half the wait, and
-less memory.
+Prefect would start a temporary server by itself, but only once the flow begins, after importing the whole server into
+the run's process, and on the database of whoever runs it. Started here instead it comes up while the run's own modules
+are imported: half the wait, and less memory.
 """
 
 import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import httpx
-from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, get_current_settings, temporary_settings
+from prefect.client.base import ServerType
+from prefect.client.orchestration import get_client
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    PREFECT_LOGGING_TO_API_ENABLED,
+    get_current_settings,
+    temporary_settings,
+)
+from pydantic import ValidationError
 
-from flows.child import end_with_parent
-from tasks.core.base.errors import TahoeFlowError, first_line
+from flows.child import undisturbed
+from flows.proxies import fit_proxies
+from tasks.core.base.errors import SettingsError, TahoeFlowError, first_line
 
-_ANSWER_SECONDS = 5.0
+# Prefect's client tries four times to connect.
+_ANSWER = httpx.Timeout(5.0, connect=2.0)
 _START_SECONDS = 120.0
-# A server of one run has nothing to schedule and no page to show.
-_TEMPORARY = {
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_UI_ENABLED": "false",
-    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
-}
+_TEMPORARY = Path(__file__).with_name("temporary_server.py")
 
 
 class ServerError(TahoeFlowError, ConnectionError):
@@ -38,16 +47,22 @@ class Server:
 
     Attributes:
         url: of its API.
-        process: of a temporary server, None for one that was configured.
+        errors: what a temporary server says of its own, None for one that was configured.
     """
 
-    def __init__(self, url: str, process: subprocess.Popen[bytes] | None) -> None:
+    def __init__(self, url: str, errors: IO[bytes] | None) -> None:
         self.url = url
-        self.process = process
+        self.errors = errors
+
+    @property
+    def shown(self) -> str:
+        """Its address without a password."""
+        scheme, separator, rest = self.url.rpartition("://")
+        return scheme + separator + rest.rpartition("@")[2]
 
     def __str__(self) -> str:
-        if self.process is None:
-            return f"Reporting to the Prefect server at {self.url}."
+        if self.errors is None:
+            return f"Reporting to the Prefect server at {self.shown}."
         return (
             "No Prefect server is configured: starting a temporary one takes some seconds. "
             "It leaves with its task history; what happened is in run.json."
@@ -57,35 +72,79 @@ class Server:
         """Wait until the server answers.
 
         Raises:
-            ServerError: it does not.
+            ServerError: it does not, or not as one of Prefect's.
         """
-        if self.process is None:
+        if self.errors is None:
             self._check_configured()
         else:
-            self._await_start(self.process)
+            self._await_start(self.errors)
 
     def _check_configured(self) -> None:
         try:
-            httpx.get(f"{self.url}/health", timeout=_ANSWER_SECONDS)
+            with (
+                temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+                get_client({"timeout": _ANSWER}, sync_client=True) as client,
+            ):
+                if client.server_type == ServerType.CLOUD:
+                    client.hello()
+                else:
+                    client.raise_for_api_version_mismatch()
+        except Exception as error:  # a server's client fails in many ways
+            why = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+            raise ServerError(_explain(self.shown, why)) from error
+
+    def _await_start(self, errors: IO[bytes]) -> None:
+        # Its socket listens: the answer comes once it is up, or the connection ends as it does.
+        try:
+            httpx.get(f"{self.url}/health", timeout=_START_SECONDS, trust_env=False).raise_for_status()
         except httpx.HTTPError as error:
+            errors.seek(0)
+            said = errors.read().decode(errors="replace").strip().splitlines()
+            why = said[-1].strip() if said else first_line(error)
             raise ServerError(
-                f"the Prefect server at {self.url} does not answer ({type(error).__name__}): start it with "
-                "'prefect server start', or unset PREFECT_API_URL to use a temporary one"
+                f"a temporary Prefect server did not start: {why}; PREFECT_API_URL names another"
             ) from error
 
-    def _await_start(self, process: subprocess.Popen[bytes]) -> None:
-        until = time.monotonic() + _START_SECONDS
-        while process.poll() is None and time.monotonic() < until:
-            try:
-                httpx.get(f"{self.url}/health", timeout=_ANSWER_SECONDS)
-            except httpx.HTTPError:
-                time.sleep(0.05)
-            else:
-                return
-        raise ServerError(
-            f"a temporary Prefect server did not start within {_START_SECONDS:g} s: "
-            "'prefect server start' shows why; PREFECT_API_URL names another"
+
+def _explain(url: str, why: BaseException) -> str:
+    status = why.response.status_code if isinstance(why, httpx.HTTPStatusError) else None
+    said = f"{type(why).__name__}: {first_line(why)}"
+    if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+        told = (
+            f"the Prefect server at {url} answers {status}: set PREFECT_API_AUTH_STRING or PREFECT_API_KEY as it asks"
         )
+    elif status or isinstance(why, ValueError | TypeError):
+        such = "" if url.endswith("/api") else f", perhaps {url}/api"
+        told = f"{url} is not the API of a Prefect server, it answers {status or 'as others do'}: name one{such}"
+    elif isinstance(why, RuntimeError):
+        told = f"the Prefect server at {url} cannot be used ({first_line(why)}): name another"
+    elif "SSL" in said:
+        told = f"the Prefect server at {url} does not answer ({said}): see whether it is http or https"
+    else:
+        told = f"the Prefect server at {url} does not answer ({said}): start it with 'prefect server start'"
+    return f"{told}, or unset PREFECT_API_URL to use a temporary one"
+
+
+def _configured_url() -> str | None:
+    fit_proxies()
+    # Prefect reads its settings when first asked for some, warns of a home that cannot be written, which no run needs,
+    # and refuses them in many ways.
+    try:
+        with redirect_stderr(StringIO()):
+            return get_current_settings().api.url
+    except Exception as error:
+        raise SettingsError(
+            f"Prefect's settings cannot be used ({_reason(error)}): they are PREFECT_... in the environment, the "
+            "profiles in PREFECT_HOME, and .env, prefect.toml and pyproject.toml in this folder"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return first_line(error)
+    # Without the value, which may be a secret.
+    problem = error.errors(include_url=False, include_input=False)[0]
+    return " ".join([*map(str, problem["loc"]), problem["msg"]])
 
 
 def configured() -> Server:
@@ -93,52 +152,66 @@ def configured() -> Server:
 
     Raises:
         ServerError: none is.
+        SettingsError: Prefect's settings, or the proxies, are not in order.
     """
-    url = get_current_settings().api.url
-    if url is None:
+    url = _configured_url()
+    if not url:
         raise ServerError("no Prefect server is configured: 'make serve' starts one; PREFECT_API_URL names another")
     return Server(url, None)
 
 
 @contextmanager
 def chosen() -> Iterator[Server]:
-    """Give the server that is configured, or one that ends with the block; it may still be starting."""
-    url = get_current_settings().api.url
-    if url is not None:
-        with _failures_told(url):
-            yield Server(url, None)
-        return
-    port = _free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    words = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-services"]
-    with subprocess.Popen(  # noqa: S603  (our own interpreter)
-        [sys.executable, *words],
-        env=os.environ | _TEMPORARY,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for the run, which tells the server when it is done
-        preexec_fn=end_with_parent,  # noqa: PLW1509  (no other thread runs yet)
-    ) as process:
-        try:
-            with temporary_settings({PREFECT_API_URL: url, PREFECT_LOGGING_TO_API_ENABLED: False}), _failures_told(url):
-                yield Server(url, process)
-        finally:
-            process.terminate()
+    """Give the server that is configured, or one that ends with the block; it may still be starting.
+
+    Raises:
+        SettingsError: Prefect's settings, or the proxies, are not in order.
+    """
+    url = _configured_url()
+    if not url:
+        with _temporary() as server, _used(server):
+            yield server
+    else:
+        # As some write it, and Prefect's events would not find it.
+        with _used(Server(url.rstrip("/"), None)) as server:
+            yield server
 
 
 @contextmanager
-def _failures_told(url: str) -> Iterator[None]:
+def _temporary() -> Iterator[Server]:
+    with ExitStack() as until_end:
+        try:
+            errors = until_end.enter_context(TemporaryFile())
+            # The socket is bound here, so that nobody else can answer in the server's place.
+            with socket.create_server(("127.0.0.1", 0)) as listening:
+                url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
+                until_end.enter_context(_start(listening.fileno(), errors))
+        except OSError as error:
+            raise ServerError(f"a temporary Prefect server did not start: {first_line(error)}") from error
+        yield Server(url, errors)
+
+
+def _start(listening: int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    with undisturbed():
+        return subprocess.Popen(  # noqa: S603  (our own interpreter)
+            # A module of a standard name, where the run was started, is not for the server.
+            [sys.executable, "-P", "-W", "ignore", str(_TEMPORARY), str(listening)],
+            env={name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+            stdin=subprocess.PIPE,  # the server ends as it does
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            pass_fds=[listening],
+        )
+
+
+@contextmanager
+def _used(server: Server) -> Iterator[Server]:
     # A server on SQLite refuses to begin a run while it is busy with others. Prefect tries again for a minute.
     try:
-        yield
+        to_api = {} if server.errors is None else {PREFECT_LOGGING_TO_API_ENABLED: False}
+        with temporary_settings({PREFECT_API_URL: server.url, **to_api}):
+            yield server
     except httpx.HTTPError as error:
         raise ServerError(
-            f"the Prefect server at {url} failed: {first_line(error)}; what was done is kept: run again"
+            f"the Prefect server at {server.shown} failed: {first_line(error)}; what was done is kept: run again"
         ) from error
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port

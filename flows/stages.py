@@ -17,6 +17,7 @@ from tasks.core.base.errors import CorruptObjectError, StoreError, first_line
 from tasks.core.base.memory import use_one_heap
 from tasks.core.base.progress import Progress, report
 from tasks.core.base.settings import RunSettings
+from tasks.core.base.surroundings import fit_surroundings
 from tasks.core.numerics.fold import one_blas_thread
 from tasks.core.numerics.workers import put_to_work
 from tasks.core.references.batches import in_batches
@@ -112,6 +113,7 @@ class Stages:
 def stages(settings: RunSettings) -> Iterator[Stages]:
     """Give the stages of a run their workers."""
     use_one_heap()
+    fit_surroundings()
     mark = RunMarker(store_of(settings), settings, flow_run.id or "")
     mark.begin()
     try:

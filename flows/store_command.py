@@ -51,12 +51,10 @@ def run(arguments: Sequence[str]) -> int:
 def _hold(block: str) -> None:
     # Prefect takes seconds to import, and most stores need nothing of it.
     from flows import server  # noqa: PLC0415
+    from flows.credentials import hold  # noqa: PLC0415
 
-    with server.chosen() as chosen:
-        from flows.credentials import hold  # noqa: PLC0415
-
-        chosen.check()
-        hold(block)
+    server.configured().check()
+    hold(block)
 
 
 def _do(given: argparse.Namespace, store: Store) -> int:

@@ -32,12 +32,13 @@ Answer = Outcome[S] | State[Outcome[S]]
 
 def stage(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Make a task of a function that reads and writes the store alone."""
-    return task(name=name, cache_policy=NO_CACHE, persist_result=False, **options)
+    # What Prefect is set to try again by default, a mistake of ours is not.
+    return task(name=name, cache_policy=NO_CACHE, persist_result=False, **{"retries": 0, **options})
 
 
 def networked(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Make a task of a function that reads over a network as well: `with_retries` says how often it is tried again."""
-    return stage(name, retries=1, **options)
+    return stage(name, retries=1, retry_condition_fn=_is_passing, **options)
 
 
 def with_retries(task: Task[P, R], retries: int) -> Task[P, R]:
@@ -48,7 +49,6 @@ def with_retries(task: Task[P, R], retries: int) -> Task[P, R]:
         retries=retries,
         retry_delay_seconds=exponential_backoff(backoff_factor=2),
         retry_jitter_factor=0.5,
-        retry_condition_fn=_is_passing,
     )
 
 

@@ -18,6 +18,7 @@ from distributed.client import ClosedClientError
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
+from flows.child import undisturbed
 from flows.engines.begin import Beginning
 from flows.engines.sent import Answer, Shared, call, forget_shared
 from tasks.core.base.errors import EngineError, first_line
@@ -218,7 +219,7 @@ def _have_begin(client: distributed.Client, begins: _Begins, place: str) -> None
 
 
 def _local(number: int) -> AbstractContextManager[distributed.LocalCluster]:
-    with dask.config.set(_CONFIGURED):
+    with dask.config.set(_CONFIGURED), undisturbed():
         # Ports of this machine are open to all who use it, and a scheduler carries out what it is told.
         return distributed.LocalCluster(
             n_workers=number,

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from tqdm import tqdm
 
+from flows.child import undisturbed
 from flows.engines.begin import Beginning, end_without_parent
 from flows.engines.sent import Answer, Shared, call
 from tasks.core.base.errors import EngineError
@@ -51,7 +52,9 @@ class Processes(Workers):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call a function in one of the processes."""
         try:
-            return Answer(_Fetched(self._pool.submit(_leave_result, self._folder, fn, *args, **kwargs)), _explain)
+            with undisturbed():
+                made = self._pool.submit(_leave_result, self._folder, fn, *args, **kwargs)
+            return Answer(_Fetched(made), _explain)
         except BrokenProcessPool:
             raise EngineError(_BROKEN) from None
 

@@ -37,13 +37,41 @@ def server_url(prefect_server: None) -> str:
     return url
 
 
-def test_with_no_server_a_temporary_one_is_used_and_said_to_be(tmp_path: Path) -> None:
+def test_a_run_needs_no_server_and_little_of_its_surroundings(tmp_path: Path) -> None:
     dataset = write_random_dataset(tmp_path / "dataset")
-    ran = command("--dataset", dataset, "--samples", 60, "--pca_dim", 5, "--clusters", 2, folder=tmp_path)
+    # What lies there is of other projects, and so is what is set.
+    (tmp_path / "random.py").write_text("raise ImportError('not the module that you look for')")
+    (tmp_path / ".env").write_text("PREFECT_SERVER_DATABASE_CONNECTION_URL=nowhere\n")
+    (tmp_path / "matplotlibrc").write_text("backend: TkAgg\nno.such.key: 1\n")
+    surroundings = {
+        # Not even root can make a folder there.
+        "HOME": "/proc/nobody",
+        "HF_DATASETS_CACHE": str(tmp_path / "cache"),
+        "TMPDIR": str(tmp_path / "nowhere"),
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "PYTHONWARNINGS": "error",
+        "COLUMNS": "wide",
+        "LC_ALL": "C",
+        "TERM": "unknown",
+        "AWS_PROFILE": "nobody",
+        "PREFECT_SERVER_API_AUTH_STRING": "somebody:else",
+        "http_proxy": "http://127.0.0.1:9",
+        "no_proxy": "lab.org",
+    }
+    words = ("--dataset", dataset, "--samples", 60, "--pca_dim", 5, "--clusters", 2, "--layout", "umap")
+    ran = command(*words, folder=tmp_path, **surroundings)
     assert ran.returncode == 0, ran.stderr
     assert "starting a temporary one" in ran.stderr
-    assert "Traceback" not in ran.stderr
+    assert all(re.match(r"No Prefect server|[a-z ]+: ", line) for line in ran.stderr.splitlines()), ran.stderr
     assert {"embeddings.csv", "pca_variance.csv", "run.json", ".store"} <= {path.name for path in tmp_path.iterdir()}
+    assert not list((tmp_path / "prefect").glob("*.db"))
+
+
+def test_settings_that_prefect_refuses_give_one_line(tmp_path: Path) -> None:
+    ran = command("--dataset", "synthetic", folder=tmp_path, PREFECT_LOGGING_LEVEL="loud")
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("error: Prefect's settings cannot be used (level Input should be ")
+    assert ran.stderr.count("\n") == 1
 
 
 def test_a_server_that_is_configured_is_used(tmp_path: Path, server_url: str) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_TASK_DEFAULT_RETRIES, temporary_settings
 
 from flows.stages import Stages, stages
 from tasks.core.base.errors import UnreachableError
@@ -14,7 +15,7 @@ from tasks.core.base.progress import heard_by
 from tasks.core.base.settings import Settings
 from tasks.core.references.batches import Batch, Handled
 from tasks.core.storage.store import Outcome, Reference, StageKey, store_of
-from tasks.stage import CACHED, networked, of_each, stage
+from tasks.stage import CACHED, networked, of_each, stage, with_retries
 
 STEPS, BYTES = 300, 2**23
 
@@ -108,3 +109,23 @@ def test_steps_are_counted_one_by_one_and_a_batch_that_is_tried_again_does_what_
 
     assert twice() == [(2, 0), (4, 2), (0, 6)]
     assert heard[-3:] == [f"kept: partition {done} of 6, {done} found in the store" for done in (2, 4, 6)]
+
+
+def test_a_mistake_of_ours_is_not_tried_again(prefect_server: None) -> None:
+    tries = []
+
+    def wrong() -> None:
+        tries.append(1)
+        raise TypeError
+
+    with temporary_settings({PREFECT_TASK_DEFAULT_RETRIES: 3}):
+        tasks = [stage(name="here")(wrong), networked(name="there")(wrong)]
+
+    @flow
+    def once() -> int:
+        for task in tasks:
+            task(return_state=True)
+            with_retries(task, 3)(return_state=True)
+        return len(tries)
+
+    assert once() == 4

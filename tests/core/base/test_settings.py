@@ -1,8 +1,12 @@
+import os
+from io import StringIO
+
 import pytest
+from joblib.externals.loky.backend import context
 from pydantic import ValidationError
 
 from tasks.core.base.refusals import explain
-from tasks.core.base.settings import Settings
+from tasks.core.base.settings import Settings, available_cores
 
 
 def test_defaults_are_the_contract() -> None:
@@ -51,3 +55,27 @@ def test_all_problems_are_told_at_once() -> None:
         Settings(samples=0, clusters=0)
     assert "--samples 0" in explain(refused.value)
     assert "--clusters 0" in explain(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "10000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, 64),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
+        ({}, 64),
+    ],
+)
+def test_a_container_gets_workers_by_its_share_of_the_host(
+    files: dict[str, str], cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As the system tells it, of both its versions.
+    system = {f"/sys/fs/cgroup/{name}": text for name, text in files.items()}
+    monkeypatch.setattr(os.path, "exists", system.__contains__)
+    monkeypatch.setattr(context, "open", lambda name: StringIO(system[name]), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64), raising=False)
+    assert available_cores() == cores
+    assert Settings().threads == cores

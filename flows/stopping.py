@@ -1,0 +1,44 @@
+"""How a command is stopped: by Ctrl-C, SIGTERM or a closed terminal alike, in one line and with one exit code."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+_STOPPED = 130
+
+
+def stoppable(command: Callable[[], int]) -> int:
+    """Run a command and give its exit code: a signal interrupts it, a second one ends it at once."""
+    _answer(_interrupt)
+    try:
+        return command()
+    except KeyboardInterrupt:
+        return _tell()
+    finally:
+        # Nothing of what Python does at its end could be stopped in order.
+        _answer(signal.SIG_DFL)
+
+
+def _answer(handler: Any) -> None:
+    for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(stop) != signal.SIG_IGN:  # as under nohup
+            signal.signal(stop, handler)
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    _answer(_leave)
+    raise KeyboardInterrupt
+
+
+def _leave(*_: Any) -> NoReturn:
+    # The processes that work for this one, and its server, end as it does.
+    os._exit(_tell())
+
+
+def _tell() -> int:
+    # Bars that were moving hid the cursor, and did not end their line.
+    sys.stderr.write("\n\x1b[?25h" * sys.stderr.isatty() + "error: stopped; the same command goes on from here\n")
+    sys.stderr.flush()
+    return _STOPPED

@@ -1,0 +1,51 @@
+"""A command that is stopped from its terminal, or by who runs it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.flows.test_command import ROOT, server_url
+from tests.small_dataset import write_random_dataset
+
+__all__ = ["server_url"]
+
+STOPPED = "error: stopped; the same command goes on from here"
+
+
+@pytest.mark.parametrize(
+    ("engine", "after", "stop"),
+    [
+        ("threads", "", signal.SIGTERM),
+        ("threads", "Reporting", signal.SIGHUP),
+        ("processes", "plan", signal.SIGINT),
+        ("dask", "plan", signal.SIGINT),
+        ("dask", "svd", signal.SIGTERM),
+    ],
+)
+def test_a_run_is_stopped_in_one_line(
+    tmp_path: Path, server_url: str, engine: str, after: str, stop: signal.Signals
+) -> None:
+    dataset = write_random_dataset(tmp_path / "dataset")
+    words = ["--dataset", dataset, "--samples", 60, "--pca_dim", 5, "--clusters", 2, "--engine", engine]
+    with subprocess.Popen(
+        [sys.executable, "-v" if not after else "-B", str(ROOT / "flows" / "run.py"), *map(str, words)],
+        cwd=tmp_path,
+        env=os.environ | {"PREFECT_API_URL": server_url},
+        stderr=subprocess.PIPE,
+        text=True,
+        # As a terminal does, to the processes that work for the run as well.
+        start_new_session=True,
+    ) as run:
+        assert run.stderr is not None
+        # Before it says a word of its own, Python tells what it imports.
+        begun = after or "import 'numpy'"
+        said = next(line for line in run.stderr if line.startswith(begun))
+        os.killpg(run.pid, stop)
+        rest = [line for line in run.stderr.read().splitlines() if not line.startswith(("#", "import "))]
+    assert run.returncode == 130, said
+    assert rest[-1] == STOPPED
+    assert not [line for line in rest if "Traceback" in line or "Error" in line or "Exception" in line]
