@@ -13,7 +13,8 @@ DRUGS = ["ärger \u202e x", None, "a", "a", None, "b"]
 
 def test_values_are_coded_partition_by_partition_and_nulls_are_a_value(tmp_path: Path) -> None:
     table = table_of([cell({3: 1.0}, drug=drug) for drug in DRUGS])
-    landed = land(write_dataset(tmp_path / "d", [table], gene_table(5)), tmp_path / "s", partition_cells=4)
+    folder = write_dataset(tmp_path / "d", [table], gene_table(5), group_rows=4)
+    landed = land(folder, tmp_path / "s", partition_cells=4)
     column = read_column(landed.store, [part.cells for part in landed.counted], "drug")
     assert [column.values[code] for codes in column.codes for code in codes] == [drug or NO_VALUE for drug in DRUGS]
     assert [len(codes) for codes in column.codes] == [4, 2]
