@@ -1,5 +1,6 @@
 """Where a dataset lies, on the Hub, in a folder or under a prefix on S3: its files, each by its literal name."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _ON_THE_HUB = re.compile(
     r"datasets/(?P<id>[\w.-]+/[\w.-]+)(@(?P<at>[^/]+)|/(tree|blob|resolve)/(?P<revision>[^/]+))?(/(?P<path>.*))?"
 )
+_OFFLINE_BY = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/")
 _PARTS = re.compile(rf".*\.parquet|README\.md|{_SHARDS}|{_TABLES}")
 
@@ -128,7 +130,10 @@ def resolve(dataset: str, revision: str | None, credentials: str | None) -> Plac
     if not place.is_on_hub:
         return place
     if constants.is_offline_mode():
-        raise SourceError(f"HF_HUB_OFFLINE is set, and '{place.name}' is on the Hub: unset it; {OFFLINE}")
+        set_ones = [name for name in _OFFLINE_BY if os.environ.get(name)]
+        raise SourceError(
+            f"{' and '.join(set_ones)} says to stay offline, and '{place.name}' is on the Hub: unset it; {OFFLINE}"
+        )
     with translated(place.name, "the Hub's description"):
         try:
             found = HfApi().dataset_info(place.name, revision=place.revision, timeout=_TIMEOUT_SECONDS)

@@ -17,6 +17,10 @@ from tasks.core.base.errors import (
 )
 
 OFFLINE = "a local folder in the same layout, or --dataset synthetic, works without a network"
+_REFUSED = (
+    "the Hub refuses the token of HF_TOKEN, or of 'hf auth login': it has run out, or may not read this; give one that "
+    "may, or none for what is public"
+)
 # What Arrow says where it says nothing by the class of its error.
 _NO_MEMORY = re.compile(
     r"\b[mr]e?alloc of size \d+ failed|allocat\w+ (error|failed)|cannot allocate|out of memory", re.I
@@ -45,6 +49,8 @@ def translated(dataset: str, what: str) -> Iterator[None]:
             raise UnreadableError(f"{told} decoded: {first_line(error)}") from error
         if _may_pass(error):
             raise UnreachableError(f"{told} read: {first_line(error)}; {OFFLINE}") from error
+        if _status(error) in (401, 403):
+            raise SourceError(f"{told} read: {_REFUSED}") from error
         raise SourceError(f"{told} read: {first_line(error)}") from error
 
 
@@ -82,9 +88,13 @@ def _is_undecodable(error: Exception) -> bool:
     return isinstance(error, pa.ArrowException | UnicodeError) or (type(error) is OSError and error.errno is None)
 
 
+def _status(error: Exception) -> int:
+    """Status of the answer that an error tells of, 0 where it tells of none."""
+    return int(getattr(getattr(error, "response", None), "status_code", 0))
+
+
 def _may_pass(error: Exception) -> bool:
-    status = getattr(getattr(error, "response", None), "status_code", 0)
-    if status == 429 or status >= 500 or isinstance(error, TimeoutError):
+    if _status(error) == 429 or _status(error) >= 500 or isinstance(error, TimeoutError):
         return True
     # The clients of the Hub and of S3 have errors of their own, some named as Python's.
     return any(

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,7 @@ def test_memory_is_the_same_whatever_the_row_groups(tmp_path: Path, given: dict[
     most = {}
     for group_rows in (1_000, rows):
         dataset = write_dataset(tmp_path / str(group_rows), [table], gene_table(10), group_rows)
-        most[group_rows] = most_memory(lambda at=dataset: land_some(at, given))
+        most[group_rows] = most_memory(partial(land_some, dataset, given))
     assert most[rows] < 2 * most[1_000]
     assert most[rows] < table.nbytes / 4
 

@@ -3,15 +3,23 @@
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from uuid import uuid4
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
-from tasks.core.base.errors import SourceError
+from tasks.core.base.errors import SourceError, UnreachableError
 from tasks.core.base.settings import Settings
 from tasks.core.dataset.landing import land_cells
 from tasks.core.dataset.place import Place, find_place, resolve, shard_names
@@ -172,8 +180,34 @@ def test_a_second_copy_of_a_shard_is_named(dataset: Path, name: str) -> None:
 
 def test_offline_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(SourceError, match=r"HF_HUB_OFFLINE is set, and 'some/dataset' is on the Hub: unset it; "):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SourceError, match=r"^HF_HUB_OFFLINE says to stay offline, and 'some/dataset' is on the Hub"):
         resolve("some/dataset", None, None)
+
+
+REFUSALS: list[tuple[int, type[Exception] | None, str]] = [
+    (401, None, "refuses the token of HF_TOKEN"),
+    (403, None, "refuses the token of HF_TOKEN"),
+    (403, GatedRepoError, "is gated: ask for access at .*/datasets/some/dataset, then give the token"),
+    (404, RepositoryNotFoundError, "or it is private and needs the token of who may read it in HF_TOKEN"),
+    (404, RevisionNotFoundError, "has no revision 'v9' on the Hub"),
+]
+
+
+@pytest.mark.parametrize(("status", "kind", "told"), REFUSALS)
+def test_what_the_hub_refuses_is_told_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, status: int, kind: Any, told: str
+) -> None:
+    answer: Any = SimpleNamespace(status_code=status, headers={}, request=None)
+
+    def refuses(*_: object, **__: object) -> None:
+        raise (kind or HfHubHTTPError)("refused", response=answer)
+
+    monkeypatch.setattr(HfApi, "dataset_info", refuses)
+    with pytest.raises(SourceError, match=told) as refused:
+        resolve("some/dataset", "v9", None)
+    assert not isinstance(refused.value, UnreachableError)
+    assert ("without a network" in str(refused.value)) == (kind is RepositoryNotFoundError)
 
 
 def test_a_shard_that_changed_since_the_plan_is_not_read(dataset: Path, tmp_path: Path) -> None:
