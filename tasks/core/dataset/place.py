@@ -107,12 +107,12 @@ def find_place(dataset: str, revision: str | None = None) -> Place:
     Raises:
         SourceError: it is none of these, or a part of a dataset; tells what to give.
     """
-    scheme = (_SCHEME.match(dataset) or {"scheme": ""})["scheme"]
-    if scheme in ("s3", "s3a"):
+    if re.match("s3a?:", dataset, re.IGNORECASE):
         return _prefix(dataset)
+    scheme = (_SCHEME.match(dataset) or {"scheme": ""})["scheme"]
     if scheme == "file":
         return _folder(dataset.removeprefix("file://"))
-    if not scheme and (dataset.startswith("~") or Path(dataset).exists()):
+    if not scheme and (dataset.startswith("~") or _exists(dataset)):
         return _folder(dataset)
     if scheme or _HUB_ID.fullmatch(dataset) or dataset.startswith("datasets/"):
         return _hub(dataset, revision)
@@ -185,12 +185,17 @@ def _shards(names: list[str]) -> list[tuple[str, int | None]]:
     return [(match[0], int(match["number"]) if match["number"] else None) for match in matches]
 
 
+def _exists(path: str) -> bool:
+    # A Path raises for what no file can be named, and for what may not be looked at.
+    return os.path.exists(path)  # noqa: PTH110
+
+
 def _folder(given: str) -> Place:
     try:
         path = Path(given).expanduser().absolute()
     except RuntimeError as error:
         raise SourceError(f"'{given}' is in a home folder that is not known: give the whole path") from error
-    if not path.exists():
+    if not _exists(str(path)):
         raise SourceError(f"there is no folder '{given}'; {OFFLINE}")
     if path.is_file():
         above = path.parent.parent if path.parent.name in (_SHARDS, _TABLES) else path.parent
