@@ -37,7 +37,7 @@ def land_cells(partition: Partition, vocabulary: Vocabulary, settings: RunSettin
     skips = settings.on_bad_data == "skip"
     inputs = {"genes": vocabulary.key, "block_cells": settings.block_cells}
     key = StageKey(stage="streaming", version=VERSION, inputs=partition.made_of | inputs)
-    reader = _Reader(store, partition, vocabulary, settings)
+    reader = _Reader(store, key, partition, vocabulary, settings)
     with in_little_memory(f"landing cells of {partition.origin}"):
         try:
             outcome = store.answer(key, Cells, lambda: reader.land(key))
@@ -77,9 +77,12 @@ class _Reader:
         unread: rows, up to the last, that are not to be read, as they cannot be.
     """
 
-    def __init__(self, store: Store, partition: Partition, vocabulary: Vocabulary, settings: RunSettings) -> None:
+    def __init__(
+        self, store: Store, key: StageKey, partition: Partition, vocabulary: Vocabulary, settings: RunSettings
+    ) -> None:
         self.unread: Skipped | None = None
         self._store = store
+        self._key = key
         self._partition = partition
         self._vocabulary = vocabulary
         self._settings = settings
@@ -113,7 +116,7 @@ class _Reader:
         cells = described.num_rows
         bad = sorted(self._skipped, key=lambda one: one.row)
         return Cells(
-            key=_without(key, [one for one in bad if one != self.unread]).digest,
+            key=_without(self._key, bad).digest,
             origin=self._partition.origin,
             cells=cells,
             nonzeros=nonzeros,

@@ -24,6 +24,7 @@ Batches = Callable[[OpenShard, Sequence[int], Sequence[str]], Iterator[pa.Table]
 REALLY: Batches = OpenShard.batches
 # Rows that are decoded at a time, and more than that.
 ROWS, CELLS = 1_000, 2_500
+UNREADABLE = OSError("Corrupt snappy compressed data.")
 
 
 @pytest.fixture
@@ -46,10 +47,10 @@ def land(dataset: Path, policy: str, **given: object) -> tuple[Plan, Cells]:
 
 
 class Reading:
-    """Reads cells, and at one batch of the first so many times something goes wrong."""
+    """Reads cells; the first so many times the second batch goes wrong, and is the last if it stops."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, wrong: Any, times: int) -> None:
-        self.wrong, self.times = wrong, times
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, wrong: Any, times: int, *, stops: bool = False) -> None:
+        self.wrong, self.times, self.stops = wrong, times, stops
         monkeypatch.setattr(OpenShard, "batches", lambda *given: self.read(*given))  # noqa: PLW0108  (a method gets the shard)
 
     def read(self, shard: OpenShard, groups: Sequence[int], columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -57,6 +58,8 @@ class Reading:
         self.times -= goes_wrong
         for at, table in enumerate(REALLY(shard, groups, columns)):
             yield self.harm(table) if goes_wrong and at == 1 else table
+            if goes_wrong and at == 1 and self.stops:
+                raise UNREADABLE
 
     def harm(self, table: pa.Table) -> pa.Table:
         if isinstance(self.wrong, Exception):
@@ -67,7 +70,6 @@ class Reading:
         return table.set_column(0, "genes", pa.ListArray.from_arrays(tokens.offsets, pa.array(values)))
 
 
-UNREADABLE = OSError("Corrupt snappy compressed data.")
 ONCE_BAD = {"pages": UNREADABLE, "arrow": pa.ArrowInvalid("Unexpected end of stream"), "tokens": None}
 
 
@@ -114,6 +116,18 @@ def test_what_breaks_the_layout_is_kept_for_those_that_skip(dataset: Path, monke
     assert land(dataset, "skip")[1] == whole
     store = store_of(settings_for(dataset, "skip"))
     assert build_counts(store, whole, plan.vocabulary).result.cells == CELLS
+
+
+def test_cells_of_which_others_were_left_out_are_never_taken_for_each_other(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [land(dataset, "skip")[1].key]
+    for wrong, stops in ((None, False), (None, True), (UNREADABLE, False)):
+        store = f"store-{wrong}-{stops}"
+        with monkeypatch.context() as during:
+            Reading(during, wrong, times=100, stops=stops)
+            keys.append(land(dataset, "skip", store=str(dataset.parent / store))[1].key)
+    assert len(set(keys)) == 4
 
 
 SHORT = {
