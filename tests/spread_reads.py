@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -50,8 +51,10 @@ def groups_of(plan: Plan, settings: Settings) -> dict[str, set[int]]:
     groups: dict[str, set[int]] = {}
     for part in plan.partitions:
         assert part.rows is not None
-        listed = decode_table(store_of(settings).get(part.rows))
-        groups.setdefault(part.shard_name, set()).update(listed["group"].to_pylist())
+        rows = decode_table(store_of(settings).get(part.rows))["row"].to_numpy()
+        footer = pq.read_metadata(Path(part.dataset) / part.shard_name)
+        ends = np.cumsum([footer.row_group(at).num_rows for at in range(footer.num_row_groups)])
+        groups.setdefault(part.shard_name, set()).update(np.searchsorted(ends, rows, side="right").tolist())
     return groups
 
 

@@ -117,7 +117,7 @@ def test_a_flaky_hub_gives_what_a_clean_one_gives(
     simulated: Path, clean: dict[str, bytes], tmp_path: Path, environment: dict[str, str], faults: int
 ) -> None:
     for seed in range(faults):
-        hub = FlakyHub(simulated, seed, share=0.2)
+        hub = FlakyHub(simulated, seed, share=0.4)
         with fault("flaky Hub: runs"):
             assert run_on(hub, tmp_path / f"flaky-{seed}", environment) == clean
             assert hub.harms

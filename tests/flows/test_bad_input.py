@@ -27,9 +27,9 @@ def without_column(folder: Path) -> Path:
     return write_dataset(folder, [table_of(random_cells(60, 40)).drop_columns(["expressions"])], gene_table(40))
 
 
-def without_config(folder: Path) -> Path:
+def without_vocabulary(folder: Path) -> Path:
     made = write_dataset(folder, [table_of(random_cells(60, 40))], gene_table(40))
-    (made / "README.md").write_text((made / "README.md").read_text().replace("gene_metadata\n", "genes\n"))
+    (made / "metadata" / "gene_metadata.parquet").unlink()
     return made
 
 
@@ -69,7 +69,7 @@ BAD_DATA = {
     "infinite count": (with_cell(cell({3: float("inf")})), "row 12: a count that is not from 0 to 16,777,216: inf"),
     "no marker": (with_cell(Cell([3], [1.0])), "row 12: does not begin with the marker"),
     "no column": (without_column, "has no column 'expressions'"),
-    "no config": (without_config, "config 'gene_metadata'"),
+    "no vocabulary": (without_vocabulary, "metadata/gene_metadata.parquet, is not there"),
     "truncated shard": (with_truncated_shard, "train-00001-of-00002.parquet"),
     "corrupt page": (with_corrupt_page, "train-00001-of-00002.parquet, rows from 0 on"),
     "foreign shard": (with_foreign_shard, "train-00001-of-00002.parquet"),
@@ -141,7 +141,7 @@ def test_repeated_pairs_are_summed_and_counted(run: Run, tmp_path: Path) -> None
     assert ran.record["read"]["repeated_pairs_summed"] == 1
 
 
-SKIPPABLE = [problem for problem in BAD_DATA if problem not in ("no column", "no config", "foreign shard")]
+SKIPPABLE = [problem for problem in BAD_DATA if problem not in ("no column", "no vocabulary", "foreign shard")]
 
 
 @pytest.mark.parametrize("problem", SKIPPABLE)

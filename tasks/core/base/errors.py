@@ -24,6 +24,14 @@ class DataError(TahoeFlowError, ValueError):
     """A dataset holds what it must not hold; the message names the shard and the row."""
 
 
+class UnreadableError(DataError):
+    """A part of a dataset cannot be decoded as it was read now: another read may give more."""
+
+
+class MemoryShortError(TahoeFlowError, MemoryError):
+    """There is less memory than a step needs; what it works on may be as good as any."""
+
+
 class ModelError(TahoeFlowError, ValueError):
     """A saved model is not whole, or does not fit the dataset or this code."""
 

@@ -79,7 +79,7 @@ class CellSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
     dataset: Url = Field("tahoebio/Tahoe-100M")
-    """Hugging Face id, a local folder of the same layout, or 'synthetic' for simulated cells."""
+    """Hugging Face id or address, a folder of the same layout, also on S3, or 'synthetic' for simulated cells."""
     samples: Annotated[int, Field(gt=0)] | Literal["all"] = Field(20_000)
     """Cells to stream; 'all' for every cell."""
 
@@ -214,7 +214,7 @@ class RunSettings(CellSettings):
     stage_timeout: float | None = Field(None, gt=0)
     """Seconds that a stage may take; more fails the run, and what is finished is kept. By default there is no limit."""
     partition_cells: int = Field(10_000, ge=1, le=1_000_000)
-    """Cells in a partition, the unit of work, retry and reuse."""
+    """Cells in a partition, the unit of work, retry and reuse; of a larger row group, up to five times as many."""
     block_cells: int = Field(2_000, ge=1, le=20_000)
     """Cells in a block, the most that a worker holds in memory at once."""
     workers: int | None = Field(None, ge=1, le=1024)

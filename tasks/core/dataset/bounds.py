@@ -1,9 +1,12 @@
 """What a parquet footer says of one column in one row group, before the column is read."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
 import pyarrow as pa
+
+from tasks.core.dataset.kinds import is_number, is_text
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,7 @@ class Bounds:
         if statistics is None:
             return cls()
         nulls = statistics.null_count if statistics.has_null_count else None
-        known = statistics.has_min_max and _has_order(kind) and isinstance(statistics.min, str | int | float)
-        low, high = (statistics.min, statistics.max) if known else (None, None)
+        low, high = _ends(statistics, kind)
         return cls(low, high, nulls != 0, nulls != rows, pa.types.is_floating(kind))
 
     @property
@@ -40,18 +42,11 @@ class Bounds:
         return self.low is not None and self.low == self.high and not self.nulls and not self.nans
 
 
-def _has_order(kind: pa.DataType) -> bool:
-    """Whether the order of a type's values in the footer is that of Python."""
-    return is_text(kind) or pa.types.is_boolean(kind) or is_number(kind)
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds texts."""
-    if pa.types.is_dictionary(kind):
-        return is_text(kind.value_type)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def is_number(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds numbers."""
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+def _ends(statistics: Any, kind: pa.DataType) -> tuple[Any, Any]:
+    """Give the least and the largest value, where the order of a type's values in the footer is that of Python."""
+    if statistics.has_min_max and (is_text(kind) or pa.types.is_boolean(kind) or is_number(kind)):
+        # The bytes of a text need not be UTF-8.
+        with suppress(UnicodeError):
+            if isinstance(statistics.min, str | int | float):
+                return statistics.min, statistics.max
+    return None, None

@@ -1,15 +1,17 @@
 """Cells as a dataset in Tahoe's layout holds them: checked, and freed of their marker."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from tasks.core.base.errors import DataError
+from tasks.core.dataset.kinds import check_values, conform
 from tasks.core.numerics.block import Block, IntArray, NumberArray, as_offsets, list_column, narrow, one_chunk
 
-VERSION = 1
+VERSION = 2
 GENES, EXPRESSIONS = "genes", "expressions"
 # The drug of cells that got none.
 VEHICLE = "DMSO_TF"
@@ -42,6 +44,24 @@ def read_cells(table: pa.Table, known_tokens: npt.NDArray[np.bool_], shard: str,
     return Block(offsets, _to_tokens(offsets, tokens, known_tokens, complain), _to_counts(offsets, values, complain))
 
 
+def read_metadata(table: pa.Table, kinds: Mapping[str, pa.DataType], shard: str, rows: Sequence[int]) -> pa.Table:
+    """Give what is known of a batch of cells, as a table of cells holds it.
+
+    Args:
+        table: columns of a shard.
+        kinds: the columns to give, with their types.
+        shard: name of the shard, for messages.
+        rows: row of each cell in the shard, for messages.
+
+    Raises:
+        DataError: a value cannot be held; names shard, row and column.
+    """
+    with suppress(DataError):
+        return _held(table, kinds, f"shard {shard}")
+    one_by_one = [_held(table.slice(at, 1), kinds, f"shard {shard}, row {row}") for at, row in enumerate(rows)]
+    return pa.concat_tables(one_by_one)
+
+
 class _Complaint:
     """Raises a DataError that names the first bad row of a batch."""
 
@@ -59,6 +79,12 @@ class _Complaint:
 
     def _raise(self, at: int, what: str) -> None:
         raise DataError(f"shard {self.shard}, row {self.rows[at]}: {what}")
+
+
+def _held(table: pa.Table, kinds: Mapping[str, pa.DataType], where: str) -> pa.Table:
+    held = conform(table, kinds, where)
+    check_values(held, where)
+    return held
 
 
 def _check_types(table: pa.Table, shard: str) -> None:

@@ -8,9 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.base.errors import SettingsError, SourceError
-from tasks.core.dataset.bounds import is_text
 from tasks.core.dataset.cells import VEHICLE
 from tasks.core.dataset.doses import parse_doses
+from tasks.core.dataset.kinds import conform, readable, table_kind
+from tasks.core.dataset.place import Place
+from tasks.core.dataset.reading import translated
 from tasks.core.dataset.shard import read_table
 from tasks.core.numerics.block import decode_table, encode_table
 from tasks.core.references.cells import Lookup
@@ -52,9 +54,7 @@ class _Kind:
     prepare: Callable[[pa.Table, list[str]], dict[str, Any]]
 
 
-def read_sides(
-    dataset: str, revision: str | None, cell_columns: Sequence[str]
-) -> tuple[tuple[Side, ...], tuple[str, ...]]:
+def read_sides(place: Place, cell_columns: Sequence[str]) -> tuple[tuple[Side, ...], tuple[str, ...]]:
     """Read the dataset's own tables; give them ready to be joined, and what a person should know of them.
 
     Columns that the cells have already are not added.
@@ -67,18 +67,19 @@ def read_sides(
     sides: list[Side] = []
     taken = set(cell_columns)
     for name, kind in _KINDS.items():
-        table = read_table(dataset, revision, name)
+        table = read_table(place, name)
         on = next((column for column in kind.on if column in cell_columns), None)
         if table is None:
             notes.append(f"the dataset has no table {name}")
         elif on is None:
             notes.append(f"the cells have no column {' or '.join(kind.on)} to join {name} by")
         else:
-            side = _prepare(name, kind, on, table, taken, notes)
+            with translated(place.name, f"its table '{name}'"):
+                side = _prepare(name, kind, on, _flat(table, name, notes), taken, notes)
             taken |= set(side.adds)
             sides.append(side)
     if not sides:
-        raise SettingsError(f"--join: '{dataset}' has nothing to join: {'; '.join(notes)}")
+        raise SettingsError(f"--join: '{place.name}' has nothing to join: {'; '.join(notes)}")
     return tuple(sides), tuple(notes)
 
 
@@ -204,15 +205,21 @@ def _to_list(column: Any) -> list[Any]:
 
 
 def _as_they_are(table: pa.Table, names: Sequence[str]) -> dict[str, Any]:
-    return {name: _flat(table.column(name)) for name in names if name in table.column_names}
+    return {name: table.column(name) for name in names if name in table.column_names}
 
 
-def _flat(column: Any) -> Any:
-    """Give a column that fits a table of cells: lists become text."""
-    if is_text(column.type) or not pa.types.is_nested(column.type):
-        return column
-    texts = [None if item is None else ", ".join(map(str, item)) for item in column.to_pylist()]
-    return pa.array(texts, pa.string())
+def _flat(table: pa.Table, name: str, notes: list[str]) -> pa.Table:
+    """Give columns that fit a table of cells: lists become text, texts are UTF-8."""
+    for at, field in enumerate(table.schema):
+        if pa.types.is_nested(field.type):
+            texts = [None if item is None else ", ".join(map(str, item)) for item in table.column(at).to_pylist()]
+            table = table.set_column(at, field.name, pa.array(texts, pa.string()))
+    kinds = {field.name: kind for field in table.schema if (kind := table_kind(field.type)) is not None}
+    held = conform(table, kinds, f"table {name}")
+    told = readable(held)
+    if told is not held:
+        notes.append(f"{name} has texts that are not UTF-8: U+FFFD stands for what cannot be read")
+    return told
 
 
 def _listed(table: pa.Table) -> str:

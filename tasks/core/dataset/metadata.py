@@ -1,6 +1,6 @@
 """What is asked of the cells' metadata, read from as few columns and row groups of a shard as that takes."""
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tasks.core.base.errors import DataError, SettingsError
+from tasks.core.base.errors import SettingsError
 from tasks.core.dataset.bounds import Bounds
 from tasks.core.dataset.joins import Side, join
+from tasks.core.dataset.kinds import conform, is_text, readable
+from tasks.core.dataset.reading import translated
 from tasks.core.dataset.shard import OpenShard
 from tasks.core.dataset.where import Condition, check_columns, columns_of, rows_that_match
 
@@ -23,6 +25,13 @@ class Found:
 
     rows: Rows
     values: Any
+
+    @classmethod
+    def join(cls, parts: "Sequence[Found]") -> "Found":
+        """Put what was found in parts of a shard below each other."""
+        values = [part.values for part in parts if part.values is not None]
+        rows = [np.empty(0, np.int64), *(part.rows for part in parts)]
+        return cls(np.concatenate(rows), pa.chunked_array(values).combine_chunks() if values else None)
 
 
 class Question:
@@ -59,7 +68,7 @@ class Question:
         self._sides = tuple(side for side in sides if any(joined.get(name) is side for name in asked))
         self._joined = frozenset(joined)
         raw = dict.fromkeys(joined[name].on if name in joined else name for name in asked)
-        self._schema = pa.schema([pa.field(name, kinds[name]) for name in raw])
+        self._kinds = {name: kinds[name] for name in raw}
 
     def look(self, shard: OpenShard, group: int, full: Container[str]) -> Found:
         """Look at a row group.
@@ -70,15 +79,20 @@ class Question:
             full: groups of cells, by `name_of`, of which no more are wanted: rows may be left out for that.
 
         Raises:
-            DataError: the shard lacks a column, or a column cannot be decoded.
+            DataError: a column cannot be decoded, or holds what the other shards do not.
         """
-        begin, rows = sum(shard.group_rows[:group]), shard.group_rows[group]
+        begin = sum(shard.group_rows[:group])
         bounds = self._bounds(shard, group)
         if self._is_ruled_out(bounds, full):
-            return self._found(begin, np.empty(0, np.int64), None)
-        table = join(self._read(shard, group, rows, bounds), self._sides)
-        here = np.arange(rows) if self._where is None else np.flatnonzero(rows_that_match(self._where, table))
-        return self._found(begin, here, table)
+            return Found(np.empty(0, np.int64), None)
+        constant = {name for name, known in bounds.items() if known.constant}
+        found: list[Found] = []
+        others = [name for name in self._kinds if name not in constant]
+        with translated(shard.place.name, f"shard {shard.name}, row group {group:,}: its {', '.join(others)}"):
+            for table in shard.batches([group], others):
+                found.append(self._found(begin, self._described(table, bounds, constant, shard)))
+                begin += table.num_rows
+        return Found.join(found)
 
     def look_at_all(self, shard: OpenShard, most: int | None, full: Container[str]) -> Found:
         """Look at the row groups of a shard, until so many rows are found."""
@@ -87,22 +101,22 @@ class Question:
             found.append(self.look(shard, group, full))
             if most is not None and sum(len(part.rows) for part in found) >= most:
                 break
-        values = [part.values for part in found if part.values is not None]
-        rows = [np.empty(0, np.int64), *(part.rows for part in found)]
-        return Found(np.concatenate(rows), pa.chunked_array(values).combine_chunks() if values else None)
+        return Found.join(found)
 
-    def _found(self, begin: int, here: Rows, table: pa.Table | None) -> Found:
-        if table is None or self._per is None:
-            return Found(begin + here, None)
-        return Found(begin + here, table.column(self._per).combine_chunks().take(here))
+    def _found(self, begin: int, table: pa.Table) -> Found:
+        here = np.arange(table.num_rows) if self._where is None else np.flatnonzero(rows_that_match(self._where, table))
+        return Found(begin + here, None if self._per is None else table.column(self._per).combine_chunks().take(here))
 
     def _bounds(self, shard: OpenShard, group: int) -> dict[str, Bounds]:
-        missing = [name for name in self._schema.names if name not in shard.schema.names]
-        if missing:
-            raise DataError(f"shard {shard.name} has no column {', '.join(map(repr, missing))}")
-        # Where a shard has another type, its values are converted, and the order may be another.
-        same = {field.name for field in self._schema if shard.schema.field(field.name).type == field.type}
-        return {name: shard.bounds(group, name) if name in same else Bounds() for name in self._schema.names}
+        return {
+            name: shard.bounds(group, name) if name in shard.schema.names and self._is_same(shard, name) else Bounds()
+            for name in self._kinds
+        }
+
+    def _is_same(self, shard: OpenShard, name: str) -> bool:
+        """Whether a shard's values, and their order, are those that it is asked for: others are converted."""
+        kind = shard.schema.field(name).type
+        return kind == self._kinds[name] or (is_text(kind) and is_text(self._kinds[name]))
 
     def _is_ruled_out(self, bounds: dict[str, Bounds], full: Container[str]) -> bool:
         of_group = None if self._per is None else bounds.get(self._per)
@@ -111,17 +125,11 @@ class Question:
         known = bounds | dict.fromkeys(self._joined, Bounds())
         return self._where is not None and True not in self._where.outcomes(known)
 
-    def _read(self, shard: OpenShard, group: int, rows: int, bounds: dict[str, Bounds]) -> pa.Table:
-        constant = {
-            field.name: pa.repeat(pa.scalar(bounds[field.name].low, field.type), rows)
-            for field in self._schema
-            if bounds[field.name].constant and not pa.types.is_dictionary(field.type)
-        }
-        others = pa.schema([field for field in self._schema if field.name not in constant])
-        if others.names:
-            read = shard.read(group, others)
-            constant |= {name: read.column(name) for name in others.names}
-        return pa.table(constant, schema=self._schema)
+    def _described(self, table: pa.Table, bounds: dict[str, Bounds], constant: set[str], shard: OpenShard) -> pa.Table:
+        """Rows of a shard with all that is asked of them, of the types that a table of cells has."""
+        for name in constant:
+            table = table.append_column(name, pa.repeat(pa.scalar(bounds[name].low, self._kinds[name]), table.num_rows))
+        return join(readable(conform(table, self._kinds, f"shard {shard.name}")), self._sides)
 
 
 def name_of(value: object) -> str:
@@ -132,4 +140,7 @@ def name_of(value: object) -> str:
 def names_and_codes(values: Any) -> tuple[list[str], npt.NDArray[np.int64]]:
     """Names of the groups among values, and which of them each value is of."""
     encoded = values.dictionary_encode(null_encoding="encode")
-    return [name_of(value) for value in encoded.dictionary.to_pylist()], encoded.indices.to_numpy().astype(np.int64)
+    groups = encoded.dictionary
+    # Python does not have all times that Arrow has.
+    groups = groups.cast(pa.string()) if pa.types.is_temporal(groups.type) else groups
+    return [name_of(value) for value in groups.to_pylist()], encoded.indices.to_numpy().astype(np.int64)

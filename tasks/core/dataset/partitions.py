@@ -15,8 +15,11 @@ from tasks.core.references.cells import Partition
 from tasks.core.storage.store import Store
 
 Rows = npt.NDArray[np.int64]
-# Columns of the object that lists chosen rows: the row in its shard, its row group, and where that begins.
-ROW, GROUP, GROUP_ROW = "row", "group", "group_row"
+# Column of the object that lists chosen rows.
+ROW = "row"
+# A row group is decoded from its first row on: one that is larger than a partition is cut no smaller than this, or
+# most of the work would be to decode what partitions before have decoded.
+_LARGE_GROUP_PARTITIONS = 5
 
 
 @dataclass(frozen=True)
@@ -49,16 +52,6 @@ class Picked:
         return sum(self.shard.group_rows) if self.bits is None else int(np.bitwise_count(self.bits).sum())
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Some consecutive ones of the rows of a shard, and the first row group with rows of it."""
-
-    group: int
-    group_row: int
-    start: int
-    stop: int
-
-
 def cut(picked: Picked, partition_cells: int, common: dict[str, Any], store: Store) -> list[Partition]:
     """Cut the rows picked of a shard into partitions.
 
@@ -71,12 +64,8 @@ def cut(picked: Picked, partition_cells: int, common: dict[str, Any], store: Sto
     if picked.bits is not None:
         return list(_cut_rows(picked, partition_cells, common, store))
     return [
-        Partition.model_validate(
-            common
-            | {"first_group": piece.group, "first_group_row": piece.group_row}
-            | {"start": piece.start, "stop": piece.stop}
-        )
-        for piece in pieces(picked.shard.group_rows, partition_cells)
+        Partition.model_validate(common | {"start": start, "stop": stop})
+        for start, stop in pieces(picked.shard.group_rows, partition_cells)
     ]
 
 
@@ -85,15 +74,10 @@ def _cut_rows(picked: Picked, partition_cells: int, common: dict[str, Any], stor
     rows = picked.rows
     group_of = np.searchsorted(begins, rows, side="right") - 1
     in_groups = np.bincount(group_of, minlength=len(begins) - 1)
-    for piece in pieces(in_groups.tolist(), partition_cells):
-        here, groups = rows[piece.start : piece.stop], group_of[piece.start : piece.stop]
-        table = pa.table({ROW: here, GROUP: groups, GROUP_ROW: begins[groups]})
-        yield Partition.model_validate(
-            common
-            | {"first_group": int(groups[0]), "first_group_row": int(begins[groups[0]])}
-            | {"start": int(here[0]), "stop": int(here[-1]) + 1}
-            | {"rows": store.keep("rows", "rows.arrow", encode_table(table), len(here))}
-        )
+    for start, stop in pieces(in_groups.tolist(), partition_cells):
+        here = rows[start:stop]
+        chosen = store.keep("rows", "rows.arrow", encode_table(pa.table({ROW: here})), len(here))
+        yield Partition.model_validate(common | {"start": int(here[0]), "stop": int(here[-1]) + 1, "rows": chosen})
 
 
 def cut_short(parts: Sequence[Partition], samples: int | Literal["all"]) -> Iterator[Partition]:
@@ -106,17 +90,22 @@ def cut_short(parts: Sequence[Partition], samples: int | Literal["all"]) -> Iter
         left -= part.cells
 
 
-def pieces(sizes: Sequence[int], partition_cells: int) -> Iterator[Piece]:
-    """Cut row groups of these sizes on a fixed grid, at whole row groups where they are smaller than a partition."""
-    start = group = group_row = 0
-    rows = 0
-    for index, size in enumerate(sizes):
+def pieces(sizes: Sequence[int], partition_cells: int) -> Iterator[tuple[int, int]]:
+    """Cut row groups of these sizes on a fixed grid: give the first row of each piece, and the one after its last.
+
+    A piece is some whole row groups, or a part of one that is larger than a piece.
+    """
+    start = rows = 0
+    for size in sizes:
         if rows and rows + size > partition_cells:
-            yield Piece(group, group_row, start, start + rows)
-            start, group, group_row, rows = start + rows, index, start + rows, 0
+            yield start, start + rows
+            start, rows = start + rows, 0
         rows += size
-        while rows > partition_cells:
-            yield Piece(group, group_row, start, start + partition_cells)
-            start, rows = start + partition_cells, rows - partition_cells
+        if rows > partition_cells:
+            # Such a row group is alone here.
+            stop = start + rows
+            for first in range(start, stop, _LARGE_GROUP_PARTITIONS * partition_cells):
+                yield first, min(first + _LARGE_GROUP_PARTITIONS * partition_cells, stop)
+            start, rows = stop, 0
     if rows:
-        yield Piece(group, group_row, start, start + rows)
+        yield start, start + rows

@@ -3,7 +3,8 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -16,12 +17,15 @@ import pyarrow as pa
 
 from tasks.core.base.errors import SettingsError, SourceError
 from tasks.core.base.settings import ALL, SYNTHETIC, RunSettings, Settings
-from tasks.core.dataset import source
 from tasks.core.dataset.cells import EXPRESSIONS, GENES
 from tasks.core.dataset.choice import choose_cells
 from tasks.core.dataset.joins import Side, put_sides, read_sides
+from tasks.core.dataset.kinds import changes, check_values, common_kind, conform, table_kind
 from tasks.core.dataset.metadata import Question
 from tasks.core.dataset.partitions import Picked, cut, cut_short
+from tasks.core.dataset.place import GENES_TABLE, Place, resolve, shard_names, table_name
+from tasks.core.dataset.reading import in_little_memory
+from tasks.core.dataset.shard import Shard, read_table
 from tasks.core.dataset.shards import Shards
 from tasks.core.dataset.synthetic import VERSION as SIMULATION
 from tasks.core.dataset.synthetic import write_dataset
@@ -45,13 +49,15 @@ class _Layout:
     """What the cells' metadata hold.
 
     Attributes:
-        kinds: type of each column that is read.
+        kinds: type that each column that is read gets.
         left_out: columns that no table of cells can hold, with the reason.
+        converted: columns that are not written as the shards have them, with what to know of them.
         sides: tables to be joined, and what to tell of them.
     """
 
     kinds: dict[str, pa.DataType]
     left_out: dict[str, str]
+    converted: dict[str, str]
     sides: tuple[Side, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -72,63 +78,53 @@ def make_plan(settings: RunSettings) -> Plan:
         SettingsError: simulated cells are asked for without end, or the cells are chosen in a way that cannot be or
             that leaves none.
     """
-    condition = parse(settings.where) if settings.where else None
-    dataset = locate_dataset(settings)
-    commit = source.resolve(dataset, settings.revision)
-    urls = source.shard_urls(dataset, commit)
-    if not urls:
-        raise SourceError(f"'{dataset}' has no shards of cells")
-    shards = Shards(dataset, urls, skips=settings.on_bad_data == "skip")
-    wanted, layout = _wanted(shards, commit, condition, settings)
-    partitions = _cut(wanted, layout, commit, shards, settings)
-    cells = sum(part.cells for part in partitions)
-    vocabulary = store_vocabulary(store_of(settings), source.read_genes(dataset, commit), dataset)
-    return Plan(
-        dataset=dataset,
-        revision=commit or _digest(picked.shard.fingerprint for picked in wanted.values()),
-        vocabulary=vocabulary,
-        columns=layout.columns,
-        left_out=layout.left_out,
-        partitions=partitions,
-        cells=cells,
-        exhausted=settings.samples != ALL and cells < settings.samples,
-        skipped=shards.skipped(sum(picked.cells for picked in wanted.values()) // len(wanted)),
-        notes=layout.notes,
-    )
+    with in_little_memory("planning"):
+        condition = parse(settings.where) if settings.where else None
+        place = resolve(locate_dataset(settings), settings.revision, settings.credentials)
+        shards = Shards(place, shard_names(place), skips=settings.on_bad_data == "skip")
+        wanted, layout = _wanted(shards, condition, settings)
+        partitions = _cut(wanted, layout, place, settings)
+        cells = sum(part.cells for part in partitions)
+        return Plan(
+            dataset=place.name,
+            revision=place.revision or _digest(picked.shard.fingerprint for picked in wanted.values()),
+            vocabulary=read_vocabulary(store_of(settings), place),
+            columns=layout.columns,
+            left_out=layout.left_out,
+            converted=layout.converted,
+            partitions=partitions,
+            cells=cells,
+            exhausted=settings.samples != ALL and cells < settings.samples,
+            skipped=shards.skipped(sum(picked.cells for picked in wanted.values()) // len(wanted)),
+            notes=layout.notes,
+        )
 
 
-def _wanted(
-    shards: Shards, commit: str | None, condition: Condition | None, settings: RunSettings
-) -> tuple[dict[int, Picked], _Layout]:
+def _wanted(shards: Shards, condition: Condition | None, settings: RunSettings) -> tuple[dict[int, Picked], _Layout]:
     """Shards, by index, with the rows of them that are wanted, and what their metadata hold."""
+    wanted: dict[int, Picked] = {}
     if condition is not None or settings.per is not None:
-        layout = _layout(shards.first().schema, shards.dataset, commit, settings)
+        layout = _layout(shards.first().values(), shards.place, settings)
         question = Question(condition, settings.per, layout.kinds, layout.sides, as_given(settings.where))
         wanted = choose_cells(shards, question, settings)
         if not wanted:
             raise SettingsError(f"{as_given(settings.where)}: none of the {shards.cells_seen:,} cells match")
-        return wanted, layout
-    wanted = choose_cells(shards, None, settings) if settings.spreads and settings.samples != ALL else {}
+    elif settings.spreads and settings.samples != ALL:
+        wanted = choose_cells(shards, None, settings)
     if not wanted:
         wanted = {index: Picked(shard) for index, shard in shards.with_cells(settings.samples).items()}
-    return wanted, _layout(next(iter(wanted.values())).shard.schema, shards.dataset, commit, settings)
+    return wanted, _layout([picked.shard for picked in wanted.values()], shards.place, settings)
 
 
-def _cut(
-    wanted: dict[int, Picked], layout: _Layout, commit: str | None, shards: Shards, settings: RunSettings
-) -> tuple[Partition, ...]:
+def _cut(wanted: dict[int, Picked], layout: _Layout, place: Place, settings: RunSettings) -> tuple[Partition, ...]:
     store = store_of(settings)
     lookups = put_sides(store, layout.sides)
 
-    def cut_one(item: tuple[int, Picked]) -> list[Partition]:
-        index, picked = item
+    def cut_one(picked: Picked) -> list[Partition]:
         common = {
-            "dataset": shards.dataset,
-            "revision": commit,
-            "columns": (GENES, EXPRESSIONS, *layout.kinds),
-            "shard": index,
-            "shards": len(shards),
-            "shard_rows": sum(picked.shard.group_rows),
+            "dataset": place.name,
+            "revision": place.revision,
+            "metadata": {name: str(kind) for name, kind in layout.kinds.items()},
             "shard_name": picked.shard.name,
             "fingerprint": picked.shard.fingerprint,
             "lookups": lookups,
@@ -136,7 +132,7 @@ def _cut(
         return cut(picked, settings.partition_cells, common, store)
 
     with ThreadPoolExecutor(_WRITES_AT_ONCE) as pool:
-        parts = list(chain.from_iterable(pool.map(cut_one, wanted.items())))
+        parts = list(chain.from_iterable(pool.map(cut_one, wanted.values())))
     chosen = any(part.rows is not None for part in parts)
     return tuple(parts if chosen else cut_short(parts, settings.samples))
 
@@ -176,7 +172,25 @@ def locate_dataset(settings: RunSettings) -> str:
 
 
 def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tahoe-flow"
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tahoe-flow"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        folder = Path(tempfile.gettempdir()) / f"tahoe-flow-{os.getuid()}"
+    return folder
+
+
+def read_vocabulary(store: Store, place: Place) -> Vocabulary:
+    """Read a dataset's gene vocabulary, check it and put it in the store.
+
+    Raises:
+        SourceError: there is none, or it is not as `store_vocabulary` says.
+        DataError: it cannot be decoded, or a text is not UTF-8.
+    """
+    genes = read_table(place, GENES_TABLE)
+    if genes is None:
+        raise SourceError(f"the gene vocabulary of '{place.name}', {table_name(GENES_TABLE)}, is not there")
+    return store_vocabulary(store, genes, place.name)
 
 
 def store_vocabulary(store: Store, genes: pa.Table, dataset: str) -> Vocabulary:
@@ -184,18 +198,25 @@ def store_vocabulary(store: Store, genes: pa.Table, dataset: str) -> Vocabulary:
 
     Raises:
         SourceError: a column is missing, tokens or ids are missing or repeated, or tokens are out of range.
+        DataError: a text is not UTF-8.
     """
+    named = f"the gene vocabulary of '{dataset}'"
     missing = [name for name in (SYMBOL, ENSEMBL, TOKEN) if name not in genes.column_names]
     if missing:
-        raise SourceError(f"the gene vocabulary of '{dataset}' has no column {', '.join(map(repr, missing))}")
+        raise SourceError(f"{named} has no column {', '.join(map(repr, missing))}")
+    kinds = {name: table_kind(genes.schema.field(name).type) for name in (SYMBOL, ENSEMBL, TOKEN)}
+    if not pa.types.is_integer(kinds[TOKEN] or pa.null()):
+        raise SourceError(f"{named} has a '{TOKEN}' of type {genes.schema.field(TOKEN).type}, not integers")
+    texts = dict.fromkeys((SYMBOL, ENSEMBL), pa.string())
+    genes = conform(genes, texts | {TOKEN: kinds[TOKEN]}, named)
+    check_values(genes, named)
     for name in (ENSEMBL, TOKEN):
         column = genes.column(name)
         if column.null_count or len(column.unique()) != len(column):
-            raise SourceError(f"the gene vocabulary of '{dataset}' has a null or repeated '{name}'")
-    tokens = genes.column(TOKEN)
-    if not pa.types.is_integer(tokens.type) or not genes.num_rows or not _are_tokens(tokens.to_numpy()):
-        raise SourceError(f"the gene vocabulary of '{dataset}' has a '{TOKEN}' that is not from 0 to {_MAX_TOKEN:,}")
-    data = encode_table(genes.select([SYMBOL, ENSEMBL, TOKEN]))
+            raise SourceError(f"{named} has a null or repeated '{name}'")
+    if not genes.num_rows or not _are_tokens(genes.column(TOKEN).to_numpy()):
+        raise SourceError(f"{named} has a '{TOKEN}' that is not from 0 to {_MAX_TOKEN:,}")
+    data = encode_table(genes)
     key = hashlib.sha256(data).hexdigest()[:32]
     table = store.keep("vocabulary", "genes.arrow", data, genes.num_rows)
     return Vocabulary(key=key, genes=genes.num_rows, table=table)
@@ -213,24 +234,28 @@ def column_of_token(store: Store, vocabulary: Vocabulary) -> npt.NDArray[np.int3
     return columns
 
 
-def _layout(schema: pa.Schema, dataset: str, commit: str | None, settings: RunSettings) -> _Layout:
-    missing = [name for name in (GENES, EXPRESSIONS) if name not in schema.names]
-    if missing:
-        raise SourceError(
-            f"'{dataset}' has no column {', '.join(map(repr, missing))}; it has {', '.join(schema.names)}"
-        )
-    fields = [field for field in schema if field.name not in (GENES, EXPRESSIONS)]
-    left_out = {field.name: f"type {field.type}" for field in fields if not _fits_a_table(field.type)}
-    kinds = {field.name: field.type for field in fields if field.name not in left_out}
+def _layout(shards: Iterable[Shard], place: Place, settings: RunSettings) -> _Layout:
+    """Say what the cells' metadata hold, by the footers of all shards that are read."""
+    held: dict[str, dict[pa.DataType, str]] = {}
+    for shard in shards:
+        for field in shard.schema:
+            if field.name not in (GENES, EXPRESSIONS):
+                held.setdefault(field.name, {}).setdefault(field.type, shard.name)
+    common = {name: common_kind(kinds) for name, kinds in held.items()}
+    kinds = {name: kind for name, kind in common.items() if kind is not None}
+    left_out = {name: _why_not(held[name]) for name in held if name not in kinds}
+    converted = {name: told for name, kind in kinds.items() if (told := changes(held[name], kind)) is not None}
     taken = [name for name in kinds if _OWN_COLUMN.fullmatch(name)]
     if taken:
-        raise SourceError(f"'{dataset}' has columns {', '.join(taken)}, the names of the results' own columns")
-    sides, notes = read_sides(dataset, commit, tuple(kinds)) if settings.join else ((), ())
-    return _Layout(kinds, left_out, sides, notes)
+        raise SourceError(f"'{place.name}' has columns {', '.join(taken)}, the names of the results' own columns")
+    sides, notes = read_sides(place, tuple(kinds)) if settings.join else ((), ())
+    return _Layout(kinds, left_out, converted, sides, notes)
 
 
-def _fits_a_table(kind: pa.DataType) -> bool:
-    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+def _why_not(held: dict[pa.DataType, str]) -> str:
+    if len(held) == 1:
+        return f"type {next(iter(held))}"
+    return "; ".join(f"type {kind} in {shard}" for kind, shard in held.items() if table_kind(kind) is None)
 
 
 def _digest(parts: Iterator[str]) -> str:

@@ -1,18 +1,24 @@
-"""Footers, row groups and small tables of a dataset, by themselves: what is to be known before cells stream."""
+"""Footers and rows of a dataset's parquet files, page by page: what is to be known, and read, of one by itself."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.core.base.errors import DataError, SourceError
 from tasks.core.dataset.bounds import Bounds
-from tasks.core.dataset.reading import BLOCK_BYTES, translated
+from tasks.core.dataset.place import Place, table_name
+from tasks.core.dataset.reading import translated
+
+# Rows decoded at a time: Tahoe's row groups have as many.
+_BATCH_ROWS = 1_000
+# Row groups that are no more than this together are fetched at once, for a request takes long on a network; of larger
+# ones, and of each of their columns, a buffer at a time.
+_FETCHED_BYTES, _BUFFER_BYTES = 2**24, 2**22
 
 
 @dataclass(frozen=True)
@@ -37,83 +43,125 @@ class OpenShard:
 
     Attributes:
         name: its path within the dataset.
+        place: of the dataset.
         group_rows: rows of each of its row groups.
         schema: its Arrow schema.
     """
 
-    def __init__(self, dataset: str, name: str, file: Any, info: dict[str, Any]) -> None:
+    def __init__(self, place: Place, name: str, file: Any, version: str) -> None:
         self.name = name
-        self._dataset = dataset
-        self._info = info
-        self._file = pq.ParquetFile(file)
-        self._footer = self._file.metadata
-        self._columns = {self._footer.schema.column(at).path: at for at in range(self._footer.num_columns)}
-        self.group_rows = tuple(self._footer.row_group(index).num_rows for index in range(self._footer.num_row_groups))
+        self.place = place
+        self._version = version
+        self._file = file
+        self._footer = pq.ParquetFile(file, pre_buffer=False).metadata
+        columns = range(self._footer.num_columns)
+        self._columns = {self._footer.schema.column(at).path: at for at in columns}
+        self._groups = [self._footer.row_group(index) for index in range(self._footer.num_row_groups)]
+        self.group_rows = tuple(group.num_rows for group in self._groups)
         self.schema: pa.Schema = self._footer.schema.to_arrow_schema()
+        twice = [one for one in self.schema.names if self.schema.names.count(one) > 1]
+        if twice:
+            raise DataError(f"shard {name} has two columns '{twice[0]}'")
 
     def describe(self) -> Shard:
         """Give what is known of the shard from its footer alone."""
-        info = self._info
         footer = pa.BufferOutputStream()
         self._footer.write_metadata_file(footer)
-        made_of = [self.name, info["size"], info.get("blob_id") or info.get("mtime"), footer.getvalue().to_pybytes()]
+        made_of = [self.name, self._version, footer.getvalue().to_pybytes()]
         fingerprint = hashlib.sha256(repr(made_of).encode()).hexdigest()[:32]
         return Shard(self.name, fingerprint, self.group_rows, self.schema)
 
+    @property
+    def bytes(self) -> int:
+        """Size of all its columns."""
+        return sum(group.column(at).total_compressed_size for group in self._groups for at in self._columns.values())
+
+    def values(self, column: str) -> int:
+        """How many values a column holds, in lists or not."""
+        parts = [at for path, at in self._columns.items() if path.partition(".")[0] == column]
+        return sum(group.column(at).num_values for group in self._groups for at in parts)
+
     def bounds(self, group: int, column: str) -> Bounds:
         """Bounds of a column in a row group, as the footer has them."""
-        chunk = self._footer.row_group(group).column(self._columns[column])
+        chunk = self._groups[group].column(self._columns[column])
         kind, rows = self.schema.field(column).type, self.group_rows[group]
         return Bounds.of(chunk.statistics if chunk.is_stats_set else None, kind, rows)
 
-    def read(self, group: int, schema: pa.Schema) -> pa.Table:
-        """Read columns of a row group, and nothing else, as these types.
+    def batches(self, groups: Sequence[int], columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield the rows of some row groups, in few at a time, whatever the size of the row groups.
 
-        Raises:
-            DataError: they cannot be decoded.
+        Columns that the shard does not have are left out.
         """
-        with translated(self._dataset, f"shard {self.name}, row group {group:,}: its {', '.join(schema.names)}"):
-            table = self._file.read_row_group(group, columns=schema.names, use_threads=False)
-            return table.select(schema.names).cast(schema)
+        there = [name for name in columns if name in self.schema.names]
+        if not there:
+            yield from (pa.table({"": pa.nulls(self.group_rows[group])}) for group in groups)
+            return
+        for some, size in self._fetched(groups, there):
+            at_once = size <= _FETCHED_BYTES
+            file = pq.ParquetFile(
+                self._file, metadata=self._footer, pre_buffer=at_once, buffer_size=0 if at_once else _BUFFER_BYTES
+            )
+            for batch in file.iter_batches(_BATCH_ROWS, row_groups=some, columns=there, use_threads=False):
+                # A name with a dot may bring columns whose names begin with what is before it.
+                yield _without_views(pa.Table.from_batches([batch]).select(there))
+
+    def _fetched(self, groups: Sequence[int], columns: Sequence[str]) -> Iterator[tuple[list[int], int]]:
+        """Row groups that are fetched together, and their bytes."""
+        wanted = [at for path, at in self._columns.items() if path in columns or path.partition(".")[0] in columns]
+        together: list[int] = []
+        total = 0
+        for group in groups:
+            size = sum(self._groups[group].column(at).total_compressed_size for at in wanted)
+            if together and total + size > _FETCHED_BYTES:
+                yield together, total
+                together, total = [], 0
+            together.append(group)
+            total += size
+        if together:
+            yield together, total
 
 
 @contextmanager
-def open_shard(url: str, dataset: str) -> Iterator[OpenShard]:
+def open_shard(place: Place, name: str) -> Iterator[OpenShard]:
     """Open a shard, and read its footer.
 
     Raises:
         DataError: the footer cannot be read.
-        SourceError: the file cannot be reached.
+        SourceError: the file cannot be reached, or was changed while it was open.
     """
-    name = name_within(url, dataset)
     with ExitStack() as stack:
-        with translated(dataset, f"shard {name}: its parquet footer"):
-            fs, path = fsspec.core.url_to_fs(url)
-            info = fs.info(path)
-            file = stack.enter_context(fs.open(path, "rb", block_size=BLOCK_BYTES))
-            opened = OpenShard(dataset, name, file, info)
+        with translated(place.name, f"shard {name}: its parquet footer"):
+            before = place.version(name)
+            opened = OpenShard(place, name, stack.enter_context(place.open(name)), before)
         yield opened
+    with translated(place.name, f"shard {name}"):
+        if not place.is_on_hub and place.version(name) != before:
+            raise changed(place, name)
 
 
-def read_table(dataset: str, revision: str | None, name: str) -> pa.Table | None:
-    """Read one of the dataset's own tables, `metadata/NAME.parquet`; None where it has none of this name.
+def _without_views(table: pa.Table) -> pa.Table:
+    """Give texts as a type of which Arrow can take some."""
+    views = (at for at, field in enumerate(table.schema) if pa.types.is_string_view(field.type))
+    for at in views:
+        table = table.set_column(at, table.column_names[at], table.column(at).cast(pa.string()))
+    return table
+
+
+def changed(place: Place, name: str) -> SourceError:
+    """Give the error that tells of a file that is another than the plan saw."""
+    return SourceError(f"'{place.name}' changed during the run: shard {name} is not what it was; run again")
+
+
+def read_table(place: Place, table: str) -> pa.Table | None:
+    """Read one of the dataset's own tables, `metadata/TABLE.parquet`; None where it has none of this name.
 
     Raises:
-        DataError: it cannot be decoded.
+        UnreadableError: it cannot be decoded.
         SourceError: it cannot be reached.
     """
-    root = dataset if Path(dataset).is_dir() else f"hf://datasets/{dataset}@{revision}"
-    with translated(dataset, f"its table '{name}'"):
-        fs, path = fsspec.core.url_to_fs(f"{root}/metadata/{name}.parquet")
+    with translated(place.name, f"its table '{table}'"):
         try:
-            with fs.open(path, "rb") as file:
+            with place.open(table_name(table)) as file:
                 return pq.read_table(file)
         except FileNotFoundError:
             return None
-
-
-def name_within(url: str, dataset: str) -> str:
-    """Path of a shard in its dataset, from its URL or path."""
-    if url.startswith("hf://"):
-        return url.partition("@")[2].partition("/")[2]
-    return url.rpartition(f"{dataset.rstrip('/')}/")[2]

@@ -9,7 +9,9 @@ from tasks.core.base.deadline import check_deadline
 from tasks.core.base.errors import DataError
 from tasks.core.base.progress import Progress, report
 from tasks.core.base.settings import ALL
-from tasks.core.dataset.shard import OpenShard, Shard, name_within, open_shard
+from tasks.core.dataset.cells import EXPRESSIONS, GENES
+from tasks.core.dataset.place import Place
+from tasks.core.dataset.shard import OpenShard, Shard, open_shard
 from tasks.core.references.cells import Skipped
 
 R = TypeVar("R")
@@ -21,20 +23,20 @@ class Shards:
     """Opens shards, and notes those that cannot be read where bad data is to be skipped.
 
     Args:
-        dataset: Hugging Face id or folder.
-        urls: of all its shards, in stream order.
+        place: of the dataset.
+        names: of all its shards, in stream order.
         skips: whether a shard that cannot be read is left out, or an error.
     """
 
-    def __init__(self, dataset: str, urls: Sequence[str], *, skips: bool) -> None:
-        self.dataset = dataset
-        self.urls = urls
+    def __init__(self, place: Place, names: Sequence[str], *, skips: bool) -> None:
+        self.place = place
+        self.names = names
         self._skips = skips
         self._unreadable: dict[int, DataError] = {}
         self._cells: dict[int, int] = {}
 
     def __len__(self) -> int:
-        return len(self.urls)
+        return len(self.names)
 
     def visit(
         self, function: Callable[[int, OpenShard], R], indices: Iterable[int], total: int | None = None
@@ -47,14 +49,16 @@ class Shards:
             total: how many shards there are, where progress is to be told.
 
         Raises:
-            DataError: a shard cannot be decoded and is not to be skipped, or none of the first ones can be.
+            DataError: a shard cannot be decoded or has no counts, and is not to be skipped; or no first one can be.
         """
 
         def open_one(index: int) -> R | DataError:
             try:
-                with open_shard(self.urls[index], self.dataset) as shard:
-                    self._cells[index] = sum(shard.group_rows)
-                    return function(index, shard)
+                try:
+                    return self._look(function, index)
+                except DataError:
+                    # It may be bad only as it came this time.
+                    return self._look(function, index)
             except DataError as error:
                 if not self._skips:
                     raise
@@ -90,12 +94,11 @@ class Shards:
         self.require(shards)
         return shards
 
-    def first(self) -> Shard:
-        """Give the first shard that can be read."""
-        for index in range(len(self)):
-            for found in self.visit(lambda _, shard: shard.describe(), [index]):
-                if found:
-                    return found[index]
+    def first(self) -> dict[int, Shard]:
+        """Give some shards by index, of those that can be read the first ones."""
+        for found in self.visit(lambda _, shard: shard.describe(), range(len(self))):
+            if found:
+                return found
         raise next(iter(self._unreadable.values()))
 
     def require(self, found: dict[int, R]) -> None:
@@ -106,6 +109,15 @@ class Shards:
     def skipped(self, usual: int) -> tuple[Skipped, ...]:
         """Shards that cannot be read, each with as many cells as others give."""
         return tuple(
-            Skipped(shard=name_within(self.urls[index], self.dataset), row=0, rows=usual, reason=str(error))
+            Skipped(shard=self.names[index], row=0, rows=usual, reason=str(error))
             for index, error in sorted(self._unreadable.items())
         )
+
+    def _look(self, function: Callable[[int, OpenShard], R], index: int) -> R:
+        with open_shard(self.place, self.names[index]) as shard:
+            missing = [column for column in (GENES, EXPRESSIONS) if column not in shard.schema.names]
+            if missing:
+                columns = ", ".join(shard.schema.names)
+                raise DataError(f"shard {shard.name} has no column '{missing[0]}'; it has {columns}")
+            self._cells[index] = sum(shard.group_rows)
+            return function(index, shard)

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.base.errors import SettingsError
-from tasks.core.dataset.bounds import Bounds, is_number, is_text
+from tasks.core.dataset.bounds import Bounds
+from tasks.core.dataset.kinds import is_number, is_text
 
 Value = str | bool | int | float
 # What a condition may come out as: true, false or, of a null, neither.
@@ -67,11 +68,11 @@ class Compare:
     def mask(self, table: pa.Table) -> Any:
         """For each row true, false or null."""
         column = table.column(self.column)
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        if isinstance(self.value, float) and pa.types.is_integer(column.type):
-            # Arrow itself refuses integers that no float holds.
+        # Arrow itself refuses integers that no float holds, and unsigned ones that no signed integer does.
+        if isinstance(self.value, float) and not pa.types.is_floating(column.type):
             column = column.cast(pa.float64(), safe=False)
+        elif pa.types.is_uint64(column.type):
+            column = column.cast(pa.decimal128(20, 0))
         return _COMPARED[self.operator](column, pa.scalar(self.value))
 
     def outcomes(self, bounds: Mapping[str, Bounds]) -> Outcomes:

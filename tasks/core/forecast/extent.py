@@ -11,10 +11,12 @@ import pyarrow.parquet as pq
 
 from tasks.core.base.errors import SettingsError, SourceError
 from tasks.core.base.settings import ALL, RunSettings
-from tasks.core.dataset import simulation, source, synthetic
+from tasks.core.dataset import simulation, synthetic
 from tasks.core.dataset.cells import EXPRESSIONS, GENES
+from tasks.core.dataset.kinds import conform, readable, table_kind
 from tasks.core.dataset.partitions import pieces
-from tasks.core.dataset.reading import translated
+from tasks.core.dataset.place import GENES_TABLE, Place, find_place, shard_names, table_name
+from tasks.core.dataset.shard import OpenShard, open_shard, read_table
 from tasks.core.dataset.spread import evenly_spaced, rng_of, shards_for, share_out
 from tasks.core.forecast.rates import Rates
 from tasks.core.storage.store import Reference
@@ -76,7 +78,10 @@ def check_known(settings: RunSettings) -> None:
     """
     if settings.is_synthetic and settings.samples == ALL:
         raise SettingsError("--samples all: simulated cells have no end; say how many")
-    if not (settings.is_synthetic or settings.dataset == TAHOE or Path(settings.dataset).is_dir()):
+    if settings.is_synthetic:
+        return
+    place = find_place(settings.dataset, settings.revision)
+    if not place.is_local and place.name != TAHOE:
         raise SettingsError(
             f"--plan reads no network: it knows the sizes of {TAHOE} and reads those of a folder, and "
             f"'{settings.dataset}' is neither"
@@ -96,8 +101,9 @@ def extent_of(settings: RunSettings, rates: Rates) -> Extent:
     """
     if settings.is_synthetic:
         return _of_simulated(settings, rates)
-    if Path(settings.dataset).is_dir():
-        return _of_folder(settings)
+    place = find_place(settings.dataset, settings.revision)
+    if place.is_local:
+        return _of_folder(place, settings)
     return _of_tahoe(settings, rates)
 
 
@@ -124,41 +130,35 @@ def _even_shard(cells: int) -> ShardSize:
     return ShardSize(groups, cells / _TAHOE_CELLS * _TAHOE_BYTES, cells * _TAHOE_NONZEROS)
 
 
-def _of_folder(settings: RunSettings) -> Extent:
-    paths = source.shard_urls(settings.dataset, None)
-    if not paths:
-        raise SourceError(f"'{settings.dataset}' has no shards of cells")
-    shards = [_read_footer(settings.dataset, path) for path in paths]
-    if not any(shard.cells for shard in shards):
-        raise SourceError(f"the shards of '{settings.dataset}' hold no cells")
-    metadata = Path(settings.dataset) / "metadata"
-    genes = source.read_genes(settings.dataset, None).num_rows
-    is_simulated = (metadata / "planted_effects.parquet").exists()
-    with translated(settings.dataset, f"shard {paths[0]}"):
-        sizes = _metadata_sizes(paths[0])
-    return _extent(settings, shards, genes, sizes, simulated=is_simulated, remote=False)
+def _of_folder(place: Place, settings: RunSettings) -> Extent:
+    shards: list[ShardSize] = []
+    sizes: tuple[float, float] | None = None
+    for name in shard_names(place):
+        with open_shard(place, name) as shard:
+            # Each cell begins with a marker.
+            nonzeros = shard.values(GENES) - sum(shard.group_rows)
+            shards.append(ShardSize(shard.group_rows, shard.bytes, nonzeros))
+            sizes = sizes or _metadata_sizes(shard)
+    if sizes is None:
+        raise SourceError(f"the shards of '{place.name}' hold no cells")
+    genes = read_table(place, GENES_TABLE)
+    if genes is None:
+        raise SourceError(f"'{place.name}' has no gene vocabulary, {table_name(GENES_TABLE)}")
+    is_simulated = (Path(place.name) / table_name("planted_effects")).exists()
+    return _extent(settings, shards, genes.num_rows, sizes, simulated=is_simulated, remote=False)
 
 
-def _read_footer(dataset: str, path: str) -> ShardSize:
-    with translated(dataset, f"shard {path}: its parquet footer"):
-        footer = pq.read_metadata(path)
-    groups = [footer.row_group(at) for at in range(footer.num_row_groups)]
-    chunks = [group.column(at) for group in groups for at in range(group.num_columns)]
-    values = sum(chunk.num_values for chunk in chunks if chunk.path_in_schema.split(".")[0] == GENES)
-    rows = [group.num_rows for group in groups]
-    # Each cell begins with a marker.
-    return ShardSize(rows, sum(chunk.total_compressed_size for chunk in chunks), values - sum(rows))
-
-
-def _metadata_sizes(path: str) -> tuple[float, float]:
-    """Bytes of a cell's metadata as Parquet and as CSV, from the first row group."""
-    file = pq.ParquetFile(path)
-    names = [name for name in file.schema_arrow.names if name not in (GENES, EXPRESSIONS)]
-    table = pl.DataFrame(file.read_row_group(0, columns=names))
-    parquet, csv = io.BytesIO(), io.BytesIO()
-    pq.write_table(table.to_arrow(), parquet)
-    table.write_csv(csv, include_header=False)
-    return parquet.tell() / table.height, csv.tell() / table.height
+def _metadata_sizes(shard: OpenShard) -> tuple[float, float] | None:
+    """Bytes of a cell's metadata as Parquet and as CSV, from the first rows of a shard; None where it has none."""
+    fields = [field for field in shard.schema if field.name not in (GENES, EXPRESSIONS)]
+    kinds = {field.name: kind for field in fields if (kind := table_kind(field.type)) is not None}
+    for read in shard.batches(range(len(shard.group_rows)), list(kinds)):
+        table = readable(conform(read, kinds, shard.name))
+        parquet, csv = io.BytesIO(), io.BytesIO()
+        pq.write_table(table, parquet)
+        pl.DataFrame(table).write_csv(csv, include_header=False)
+        return parquet.tell() / table.num_rows, csv.tell() / table.num_rows
+    return None
 
 
 def _extent(
@@ -204,7 +204,7 @@ def _first(settings: RunSettings, shards: Sequence[ShardSize]) -> Iterator[_Take
         cells = min(left, shard.cells)
         if cells <= 0:
             return
-        parts = [piece for piece in pieces(shard.groups, settings.partition_cells) if piece.start < cells]
+        parts = [start for start, _ in pieces(shard.groups, settings.partition_cells) if start < cells]
         yield _Taken(shard, cells, sum(_groups_read(shard.groups, cells)), len(parts))
         left -= cells
 

@@ -32,14 +32,11 @@ class Partition(Reference):
     """Consecutive rows of one shard, or some of them: the unit of work, retry and reuse.
 
     Attributes:
-        dataset: Hugging Face id or folder.
-        revision: commit on the Hub; None for a folder.
-        shard: index of the shard, of `shards`.
-        shard_rows: rows of the shard.
-        shard_name: its path in the dataset, for messages.
+        dataset: id on the Hub, absolute path of a folder, or URL on S3.
+        revision: commit on the Hub; None elsewhere.
+        metadata: the cells' columns beside their counts, with the types that they get.
+        shard_name: path of the shard in the dataset.
         fingerprint: changes when the shard does.
-        first_group: first row group that holds rows of the partition.
-        first_group_row: row of the shard at which that row group begins.
         start: first row, in the shard.
         stop: row after the last.
         rows: object that lists the rows chosen from these; None for all.
@@ -48,14 +45,9 @@ class Partition(Reference):
 
     dataset: str
     revision: str | None
-    columns: tuple[str, ...]
-    shard: int
-    shards: int
-    shard_rows: int
+    metadata: dict[str, str]
     shard_name: str
     fingerprint: str
-    first_group: int
-    first_group_row: int
     start: int
     stop: int
     rows: ObjectRef | None = None
@@ -69,15 +61,10 @@ class Partition(Reference):
     @property
     def made_of(self) -> dict[str, Any]:
         """All that decides which cells these are and what is known of them."""
-        of_source = self.model_dump(include={"columns", "shard_name", "fingerprint", "start", "stop"})
+        of_source = self.model_dump(include={"metadata", "shard_name", "fingerprint", "start", "stop"})
         chosen = {} if self.rows is None else {"rows": self.rows.checksum}
         joined = [[lookup.on, *lookup.adds, lookup.table.checksum] for lookup in self.lookups]
         return of_source | chosen | ({"joined": joined} if joined else {})
-
-    @property
-    def is_whole_shard(self) -> bool:
-        """Whether it has all rows of its shard."""
-        return self.start == 0 and self.stop == self.shard_rows
 
     @property
     def origin(self) -> str:
@@ -106,6 +93,7 @@ class Plan(Reference):
         revision: commit on the Hub, or a digest of the folder's shards.
         columns: the cells' metadata columns.
         left_out: columns that no table of cells can hold, with the reason.
+        converted: columns that are not written as the dataset has them, with what to know of them.
         exhausted: whether the dataset ended before as many cells as asked for, or no more match.
         skipped: shards that cannot be opened.
         notes: what a person should know of the tables that are joined.
@@ -116,6 +104,7 @@ class Plan(Reference):
     vocabulary: Vocabulary
     columns: tuple[str, ...]
     left_out: dict[str, str]
+    converted: dict[str, str]
     partitions: tuple[Partition, ...]
     cells: int
     exhausted: bool

@@ -17,6 +17,8 @@ from tasks.core.results.anndata_sink import Filling, fill, make_group, make_numb
 MOST_CATEGORIES = 65_535
 # Of the texts that may name the rows.
 _HASHES_AT_ONCE = 2**19
+# From it on float64 does not hold all integers.
+_EXACT = 2**53
 _FORBIDDEN = re.compile(r"[/\\\x00-\x1f]")
 _RESERVED = ("", ".", "..", "_index")
 Rows = Callable[[], Iterable[pl.DataFrame]]
@@ -47,10 +49,13 @@ class _Column:
     is_forced: bool
     texts: set[str] = field(default_factory=set)
     nulls: int = 0
+    is_exact: bool = True
 
     def see(self, values: pl.Series) -> None:
         """Take note of some of its values."""
         self.nulls += values.null_count()
+        if self.dtype.is_integer():
+            self.is_exact &= not (values.cast(pl.Float64).abs() >= _EXACT).any()
         if (self.is_forced or not self.dtype.is_numeric()) and len(self.texts) <= MOST_CATEGORIES:
             self.texts.update(as_texts(values).drop_nulls().unique().to_list())
 
@@ -65,6 +70,11 @@ class _Column:
         return not self.is_forced and (self.dtype.is_numeric() or (self.dtype == pl.Boolean and not self.nulls))
 
     @property
+    def is_masked(self) -> bool:
+        """Whether it has integers, some of them missing, that no float64 holds."""
+        return self.is_numbers and self.dtype.is_integer() and self.nulls > 0 and not self.is_exact
+
+    @property
     def number_type(self) -> np.dtype[Any]:
         """Type of its numbers: integers cannot be missing."""
         is_wide = self.dtype.is_decimal() or (self.dtype.is_integer() and self.nulls > 0)
@@ -75,9 +85,10 @@ def write_table(root: Any, name: str, table: TableRows, scratch: Path) -> None:
     """Write a table in two passes over its rows: one to know the columns, one to write them.
 
     Texts become categories, in natural order, where there are at most 65,535 of them and some occur again or are
-    missing, and plain texts otherwise, a missing one empty. Integers with nulls become float64, with NaN. What the name
-    of a column must not have in the file is replaced by `_`, and NUL in texts by U+FFFD. Whether the rows' names all
-    differ is found in a folder in `scratch`, where it takes 8 bytes a row for a while.
+    missing, and plain texts otherwise, a missing one empty. Integers with nulls become float64, with NaN, or integers
+    with a mask where float64 does not hold them. What the name of a column must not have in the file is replaced by
+    `_`, and NUL in texts by U+FFFD. Whether the rows' names all differ is found in a folder in `scratch`, where it
+    takes 8 bytes a row for a while.
 
     Raises:
         DataError: there are not so many rows.
@@ -183,10 +194,24 @@ def _writer(group: Any, key: str, column: _Column, length: int) -> tuple[Filling
     """Make the place of a column, and what turns its values into what is written there."""
     if column.is_category(length):
         return _categories(group, key, column, length)
+    if column.is_masked:
+        return _masked(group, key, column, length)
     if column.is_numbers:
         kind = column.number_type
         return Filling(make_numbers(group, key, (length,), kind), key), lambda part: part.to_numpy().astype(kind)
     return Filling(make_texts(group, key, length), key), _objects
+
+
+def _masked(group: Any, key: str, column: _Column, length: int) -> tuple[Filling, Callable[[pl.Series], Any]]:
+    inner = make_group(group, key, ("nullable-integer", "0.1.0"))
+    mask = Filling(make_numbers(inner, "mask", (length,), np.bool_), key)
+    kind = pl.Series([], dtype=column.dtype).to_numpy().dtype
+
+    def values(part: pl.Series) -> Any:
+        mask.put(part.is_null().to_numpy())
+        return part.fill_null(0).to_numpy()
+
+    return Filling(make_numbers(inner, "values", (length,), kind), key), values
 
 
 def _categories(group: Any, key: str, column: _Column, length: int) -> tuple[Filling, Callable[[pl.Series], Any]]:

@@ -151,6 +151,7 @@ def _describe_dataset(settings: RunSettings, matrix: Matrix) -> dict[str, Any]:
         "cells_asked_for": settings.samples,
         "cells_read": sum(part.cells.cells for part in matrix.counted),
         "ended_early": matrix.plan.exhausted,
+        "converted": matrix.plan.converted,
     } | _describe_joined(matrix)
 
 

@@ -16,7 +16,9 @@ DRUGS = ["ärger \u202e x", None, "a", "a", None, "b"]
 
 def test_values_are_coded_partition_by_partition_and_nulls_are_a_value(tmp_path: Path) -> None:
     table = table_of([cell({3: 1.0}, drug=drug) for drug in DRUGS])
-    landed = land(write_dataset(tmp_path / "d", [table], gene_table(5)), tmp_path / "s", partition_cells=4)
+    landed = land(
+        write_dataset(tmp_path / "d", [table], gene_table(5), group_rows=4), tmp_path / "s", partition_cells=4
+    )
     column = read_column(landed.store, [part.cells for part in landed.counted], "drug", 1)
     codes = [column.codes.read(source) for source in column.codes.sources]
     assert [column.values[code] for of_part in codes for code in of_part] == [drug or NO_VALUE for drug in DRUGS]

@@ -13,6 +13,7 @@ from tasks.core.base.settings import Settings
 from tasks.core.dataset.doses import parse_doses
 from tasks.core.dataset.joins import join, read_sides, unmatched
 from tasks.core.dataset.landing import land_cells
+from tasks.core.dataset.place import Place
 from tasks.core.dataset.plan import make_plan
 from tasks.core.dataset.synthetic import write_dataset as simulate
 from tasks.core.numerics.block import decode_table
@@ -44,7 +45,7 @@ def as_cells(*rows: tuple[str | None, str | None, str | None]) -> pa.Table:
 
 
 def test_every_sample_of_tahoe_has_its_dose_and_every_drug_its_row(tahoe: Path) -> None:
-    sides, notes = read_sides(str(tahoe), None, CELL_COLUMNS)
+    sides, notes = read_sides(Place(str(tahoe)), CELL_COLUMNS)
     assert notes == ()
     samples = pq.read_table(tahoe / "metadata" / "sample_metadata.parquet", columns=["sample", "drug", "plate"])
     cells = samples.append_column("cell_line_id", pa.array(["CVCL_0023"] * len(samples)))
@@ -65,7 +66,7 @@ def test_every_sample_of_tahoe_has_its_dose_and_every_drug_its_row(tahoe: Path) 
 
 
 def test_a_line_is_one_row_with_its_mutations_as_text(tahoe: Path) -> None:
-    sides, _ = read_sides(str(tahoe), None, CELL_COLUMNS)
+    sides, _ = read_sides(Place(str(tahoe)), CELL_COLUMNS)
     (lines,) = [side.table for side in sides if side.on == "cell_line_id"]
     assert lines.num_rows == 102
     a549 = join(as_cells(("DMSO_TF", None, "CVCL_0023")), sides).to_pylist()[0]
@@ -75,7 +76,7 @@ def test_a_line_is_one_row_with_its_mutations_as_text(tahoe: Path) -> None:
 
 
 def test_keys_that_match_nothing_leave_nulls_and_are_counted(tahoe: Path) -> None:
-    sides, _ = read_sides(str(tahoe), None, CELL_COLUMNS)
+    sides, _ = read_sides(Place(str(tahoe)), CELL_COLUMNS)
     cells = as_cells((" Bortezomib", "smp_1495 ", "CVCL_0023"), ("Bortezomab", "smp_0", None), (None, None, "CVCL_X"))
     told = join(cells, sides).to_pylist()
     assert [row["targets"] for row in told] == ["PSMB5", None, None]

@@ -18,7 +18,7 @@ def plan(dataset: Path, **settings: object) -> Plan:
 
 
 def rows(partitions: tuple[Partition, ...]) -> list[tuple[int, int, int]]:
-    return [(part.shard, part.start, part.stop) for part in partitions]
+    return [(int(part.shard_name[11:16]), part.start, part.stop) for part in partitions]
 
 
 def read(partitions: tuple[Partition, ...]) -> pa.Table:
@@ -89,7 +89,7 @@ def test_simulated_cells_need_a_number() -> None:
 @pytest.mark.parametrize("column", ["genes", "expressions"])
 def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
     table = table_of(random_cells(20, 40)).drop_columns([column])
-    with pytest.raises(SourceError, match=f"has no column '{column}'"):
+    with pytest.raises(DataError, match=f"has no column '{column}'"):
         plan(write_dataset(tmp_path / "d", [table], gene_table(40)))
 
 
@@ -99,10 +99,16 @@ def test_a_column_with_a_result_s_name_is_refused(tmp_path: Path) -> None:
         plan(write_dataset(tmp_path / "d", [table], gene_table(40)))
 
 
-def test_a_missing_config_is_named(dataset: Path) -> None:
-    (dataset / "README.md").write_text((dataset / "README.md").read_text().replace("gene_metadata\n", "genes\n"))
-    with pytest.raises(SourceError, match="config 'gene_metadata'"):
+def test_a_missing_vocabulary_is_named(dataset: Path) -> None:
+    (dataset / "metadata" / "gene_metadata.parquet").unlink()
+    with pytest.raises(SourceError, match=r"metadata/gene_metadata\.parquet, is not there"):
         plan(dataset)
+
+
+def test_a_folder_needs_no_readme(dataset: Path) -> None:
+    before = plan(dataset)
+    (dataset / "README.md").unlink()
+    assert plan(dataset) == before
 
 
 @pytest.mark.parametrize("column", ["token_id", "ensembl_id"])
@@ -134,10 +140,10 @@ def test_a_truncated_shard_is_named(dataset: Path) -> None:
 
 
 def test_a_corrupt_page_is_named_by_shard_and_rows(dataset: Path) -> None:
-    made = plan(dataset)
     shard = sorted((dataset / "data").iterdir())[0]
     data = bytearray(shard.read_bytes())
     data[40:400] = b"\xff" * 360
     shard.write_bytes(data)
+    made = plan(dataset)
     with pytest.raises(DataError, match=r"shard data/train-00000-of-00002\.parquet, rows from 0 on"):
         list(stream_partition(made.partitions[0]))

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.base.errors import SettingsError
+from tasks.core.dataset.place import Place
 from tasks.core.dataset.shard import open_shard
 from tasks.core.dataset.where import check_columns, columns_of, rows_that_match
 from tasks.core.dataset.where_syntax import parse
@@ -78,7 +79,7 @@ def test_no_row_group_with_a_match_is_ruled_out(
     condition, table = parse(pair[0]), pa.Table.from_pylist(cells, schema=TYPES)
     path = tmp_path_factory.getbasetemp() / "groups.parquet"
     pq.write_table(table, path, row_group_size=2)
-    with open_shard(str(path), str(path.parent)) as shard:
+    with open_shard(Place(str(path.parent)), path.name) as shard:
         for group in range(len(shard.group_rows)):
             bounds = {name: shard.bounds(group, name) for name in columns_of(condition)}
             seen = {None if out is None else bool(out) for out in condition.mask(table[2 * group :][:2]).to_pylist()}
@@ -103,7 +104,7 @@ def test_statistics_tell_what_a_row_group_may_hold(tmp_path: Path, expression: s
     table = pa.table({"plate": ["plate2"] * 3, "dose": [1, 3, 5], "gap": pa.nulls(3, pa.string())})
     pq.write_table(table, tmp_path / "one.parquet")
     condition = parse(expression)
-    with open_shard(str(tmp_path / "one.parquet"), str(tmp_path)) as shard:
+    with open_shard(Place(str(tmp_path)), "one.parquet") as shard:
         assert condition.outcomes({name: shard.bounds(0, name) for name in columns_of(condition)}) == outcomes
 
 
@@ -112,7 +113,7 @@ def test_numbers_that_are_none_match_what_is_unequal(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "nan.parquet")
     for expression, expected in {"x != 1": [True, False], "x < 9": [False, True], "x >= 1": [False, True]}.items():
         assert rows_that_match(parse(expression), table).tolist() == expected
-        with open_shard(str(tmp_path / "nan.parquet"), str(tmp_path)) as shard:
+        with open_shard(Place(str(tmp_path)), "nan.parquet") as shard:
             assert True in parse(expression).outcomes({"x": shard.bounds(0, "x")})
 
 

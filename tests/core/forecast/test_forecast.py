@@ -126,7 +126,7 @@ def test_a_folder_is_known_from_its_footers(folder: Path, tmp_path: Path, given:
     assert not (tmp_path / "store").exists()
     planned = make_plan(settings)
     assert (extent.cells, extent.partitions) == (planned.cells, len(planned.partitions))
-    assert extent.shards == len({part.shard for part in planned.partitions})
+    assert extent.shards == len({part.shard_name for part in planned.partitions})
     assert extent.genes == 40
     if given["samples"] == "all":
         cells = [cell for number in (30, 45, 52) for cell in random_cells(number, 40, draw=number)]
