@@ -26,7 +26,6 @@ ATLAS = PLAIN | {
     "max_mito": 100,
     "genes": "seurat_v3",
     "n_top_genes": 30,
-    "leiden": 0,
     "layout": "none",
     "compare": "drug",
 }

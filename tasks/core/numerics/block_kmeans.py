@@ -31,7 +31,7 @@ class BlockKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         n_clusters: clusters.
         n_init: k-means++ starts on the sample.
-        sample_size: points of the sample; drawn evenly from all, or all where they are fewer.
+        sample_size: points of the sample, and one a cluster at least; drawn evenly from all, or all if they are fewer.
         max_iter: Lloyd passes after which to stop in any case.
         tol: at rest when the centres move, squared and in all, by this share of the sample's mean variance of a column.
         n_jobs: threads, as scikit-learn counts them, for points in memory; blocks bring their own.
@@ -95,7 +95,8 @@ class BlockKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             )
         random = check_random_state(self.random_state)
         with one_blas_thread():
-            rows = draw(blocks.rows, self.sample_size, np.random.default_rng(random.randint(2**31)))
+            size = max(self.sample_size, self.n_clusters)
+            rows = draw(blocks.rows, size, np.random.default_rng(random.randint(2**31)))
             sample = take(blocks, rows)
             at_rest = self.tol * float(sample.var(axis=0).mean())
             found = lloyd(blocks, self._start(sample, random), at_rest, self.max_iter)

@@ -31,6 +31,13 @@ def test_a_sample_leads_to_centres_that_are_exact_for_all_points() -> None:
     assert ours.inertia_ == pytest.approx(theirs.inertia_, rel=1e-3)
 
 
+def test_there_may_be_more_clusters_than_the_sample_was_to_have_points() -> None:
+    points = blobs(200, 6)
+    ours = BlockKMeans(60, sample_size=20, n_init=1, random_state=0).fit(points)
+    assert (ours.cluster_sizes_ > 0).all()
+    assert ours.cluster_sizes_.sum() == 200
+
+
 @pytest.mark.parametrize("blocks", [1, 3, 50, 1_000])
 def test_blocks_do_not_matter(blocks: int) -> None:
     points = blobs(1_000, 5)
