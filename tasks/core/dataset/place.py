@@ -140,6 +140,7 @@ def resolve(dataset: str, revision: str | None, credentials: str | None) -> Plac
         raise SourceError(
             f"{' and '.join(set_ones)} says to stay offline, and '{place.name}' is on the Hub: unset it; {OFFLINE}"
         )
+    keep_waits()
     with translated(place.name, "the Hub's description"):
         try:
             found = HfApi().dataset_info(place.name, revision=place.revision, timeout=_TIMEOUT_SECONDS)
