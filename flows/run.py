@@ -1,6 +1,7 @@
 """Run the flow from the command line: `python flows/run.py --help`."""
 
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 
 # The checkout's own packages come first: `tasks` is a name that others use as well, and nothing in flows/ may
@@ -13,6 +14,9 @@ def _command() -> int:
     from tasks.core.base.surroundings import fit_surroundings  # noqa: PLC0415
 
     fit_surroundings()
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A terminal that cannot show a name shows its code.
+        sys.stdout.reconfigure(errors="backslashreplace")
     with importing():
         from flows.command_line import main  # noqa: PLC0415
 

@@ -220,16 +220,22 @@ def _have_begin(client: distributed.Client, begins: _Begins, place: str) -> None
 
 def _local(number: int) -> AbstractContextManager[distributed.LocalCluster]:
     with dask.config.set(_CONFIGURED), undisturbed():
-        # Ports of this machine are open to all who use it, and a scheduler carries out what it is told.
-        return distributed.LocalCluster(
-            n_workers=number,
-            threads_per_worker=1,
-            host=_HERE,
-            # Without one it would take a port that many others take.
-            dashboard_address=f"{_HERE}:0",
-            silence_logs=logging.CRITICAL,
-            security=True,
-        )
+        try:
+            # Ports of this machine are open to all who use it, and a scheduler carries out what it is told.
+            return distributed.LocalCluster(
+                n_workers=number,
+                threads_per_worker=1,
+                host=_HERE,
+                # Without one it would take a port that many others take.
+                dashboard_address=f"{_HERE}:0",
+                silence_logs=logging.CRITICAL,
+                security=True,
+            )
+        except Exception as error:  # what Dask is set to by others may be of any kind
+            raise EngineError(
+                f"no Dask cluster starts on this machine ({first_line(error)}): DASK_... in the environment and "
+                "~/.config/dask are how Dask is set"
+            ) from error
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from prefect.settings import get_current_settings
 
 from flows.engines.begin import Beginning
 from flows.engines.processes import processes
-from tasks.core.base.errors import SettingsError
+from tasks.core.base.errors import SettingsError, first_line
 from tasks.core.base.settings import RunSettings
 from tasks.core.numerics.workers import Workers
 
@@ -60,3 +60,5 @@ def _dask() -> Any:
         return import_module("flows.engines.cluster")
     except ModuleNotFoundError as error:
         raise SettingsError(f"--engine dask needs {error.name}, which is not installed: pip install .[dask]") from None
+    except ValueError as error:
+        raise SettingsError(f"Dask's own settings cannot be read: {first_line(error).rstrip(':')}") from error

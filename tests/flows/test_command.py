@@ -51,7 +51,7 @@ def test_a_run_needs_no_server_and_little_of_its_surroundings(tmp_path: Path) ->
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "PYTHONWARNINGS": "error",
         "COLUMNS": "wide",
-        "LC_ALL": "C",
+        "PYTHONIOENCODING": "ascii",
         "TERM": "unknown",
         "AWS_PROFILE": "nobody",
         "PREFECT_SERVER_API_AUTH_STRING": "somebody:else",
@@ -59,11 +59,12 @@ def test_a_run_needs_no_server_and_little_of_its_surroundings(tmp_path: Path) ->
         "no_proxy": "lab.org",
     }
     words = ("--dataset", dataset, "--samples", 60, "--pca_dim", 5, "--clusters", 2, "--layout", "umap")
-    ran = command(*words, folder=tmp_path, **surroundings)
+    ran = command(*words, "--output", "größe", folder=tmp_path, **surroundings)
     assert ran.returncode == 0, ran.stderr
     assert "starting a temporary one" in ran.stderr
     assert all(re.match(r"No Prefect server|[a-z ]+: ", line) for line in ran.stderr.splitlines()), ran.stderr
-    assert {"embeddings.csv", "pca_variance.csv", "run.json", ".store"} <= {path.name for path in tmp_path.iterdir()}
+    assert r"gr\xf6\xdfe/embeddings.csv" in ran.stdout
+    assert {"embeddings.csv", "pca_variance.csv", "run.json"} <= {path.name for path in (tmp_path / "größe").iterdir()}
     assert not list((tmp_path / "prefect").glob("*.db"))
 
 

@@ -4,8 +4,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import dask
 import pytest
 
+from flows.engines import cluster as dask_engine
+from flows.engines.begin import Beginning
+from tasks.core.base.errors import EngineError
 from tests.dask_cluster import DaskCluster, dask_cluster
 from tests.flows.conftest import Ran, Run
 from tests.small_dataset import gene_table, random_cells, table_of, write_dataset
@@ -100,3 +104,12 @@ def test_what_a_worker_refuses_is_told_as_on_a_thread(run: Run, cells: Path) -> 
     ran = run(dataset=cells, engine="processes", stage_timeout=0.01, **PLAIN)
     assert ran.code == 1
     assert "took longer than --stage_timeout 0.01 s" in ran.err.splitlines()[-1]
+
+
+def test_a_cluster_that_does_not_start_says_why_in_one_line() -> None:
+    with (
+        dask.config.set({"temporary-directory": "/proc/nowhere"}),
+        pytest.raises(EngineError, match=r"^no Dask cluster starts on this machine .*'/proc/nowhere'.: DASK_.*$"),
+        dask_engine.cluster(None, 1, Beginning(None, None)),
+    ):
+        pass
