@@ -78,7 +78,7 @@ class _Ours:
 
     def has(self, entry: Entry) -> bool:
         """Whether a file is one that is listed, and has not been changed since."""
-        if _is_link(self.files, entry.path):
+        if self.files.is_linked(entry.path):
             return False
         alike = [output for output in self.listed if (output.name, output.size) == (entry.path, entry.size)]
         if not alike or (entry.size > _READ_BYTES and entry.modified < self.written):
@@ -181,7 +181,7 @@ def _withdraw(files: Files, names: Sequence[str]) -> None:
 def _in_the_way(ours: _Ours, name: str) -> Iterator[str]:
     """Give the files of others in the place of one that is to be written, or among the parts of a folder."""
     files, (folder, _, file) = ours.files, name.rpartition("/")
-    if _is_link(files, name):
+    if files.is_linked(name):
         yield name
     elif folder and files.is_local and Path(files.locate(folder)).is_file():
         yield folder
@@ -216,9 +216,3 @@ def _parse(kind: type[Any], data: bytes | None) -> Any:
 def _is_within(name: str) -> bool:
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts and str(path) == name != "." and "\0" not in name
-
-
-def _is_link(files: Files, name: str) -> bool:
-    """Whether a file, or a folder on the way to it, is a link: none of ours is, and it may lead anywhere."""
-    *folders, _ = PurePosixPath(name).parents
-    return files.is_local and any(Path(files.locate(str(path))).is_symlink() for path in (name, *folders))
