@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
 _PR_SET_PDEATHSIG = 1
+_STOPS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 def end_with_parent() -> None:
@@ -19,10 +20,11 @@ def end_with_parent() -> None:
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Keep from the processes that this thread starts what stops this one: it ends them, in order."""
-    # It starts with the first of others, and would let signals through again.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     try:
+        # It starts with the first of others, if not before, and lets signals through again.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -6,11 +6,15 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from flows.child import undisturbed
+
 _STOPPED = 130
 
 
 def stoppable(command: Callable[[], int]) -> int:
     """Run a command and give its exit code: a signal interrupts it, a second one ends it at once."""
+    with undisturbed():
+        pass  # Python's own tracker of semaphores runs from now on, which a closed terminal would end
     _answer(_interrupt)
     try:
         return command()

@@ -1,6 +1,7 @@
 """Processes of this machine that work for a run."""
 
 import pickle
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -114,6 +115,8 @@ _always = ExitStack()
 
 def _begin(beginning: Beginning, told: Any) -> None:
     end_without_parent()
+    # When one of them is lost, the pool ends the others so.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     beginning()
     # By itself it takes a lock of the machine's, which would be found lost once this process is killed, and told.
     tqdm.set_lock(threading.RLock())

@@ -22,8 +22,8 @@ STOPPED = "error: stopped; the same command goes on from here"
         ("threads", "", signal.SIGTERM),
         ("threads", "Reporting", signal.SIGHUP),
         ("processes", "plan", signal.SIGINT),
-        ("dask", "plan", signal.SIGINT),
-        ("dask", "svd", signal.SIGTERM),
+        ("dask", "plan", signal.SIGHUP),
+        ("dask", "svd", signal.SIGINT),
     ],
 )
 def test_a_run_is_stopped_in_one_line(

@@ -1,6 +1,7 @@
 """What holds in a run's process holds in those that work for it."""
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from threadpoolctl import threadpool_info
 
 from flows.engines.engine import engine_of
 from tasks.core.base.deadline import check_deadline, deadline, in_time, time_left
-from tasks.core.base.errors import DataError, StageTimeoutError
+from tasks.core.base.errors import DataError, EngineError, StageTimeoutError
 from tasks.core.base.progress import Progress, heard_by, report
 from tasks.core.base.settings import Settings
 from tasks.core.numerics.workers import put_to_work
@@ -51,6 +52,11 @@ def wait_for(path: Path) -> bool:
     while not path.exists() and time.monotonic() < until:
         time.sleep(0.05)
     return path.exists()
+
+
+def leave(path: Path) -> None:
+    time.sleep(20)
+    path.touch()
 
 
 def refuse() -> None:
@@ -114,3 +120,16 @@ def test_a_dask_worker_that_is_busy_holds_up_no_other(tmp_path: Path) -> None:
             made.workers.submit(tell_process, shared).result()
         (tmp_path / "go on").touch()
         assert busy.result()
+
+
+def test_where_one_process_is_lost_the_others_are_not_waited_for(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"engine": "processes", "workers": 2})
+    with engine_of(settings) as made:
+        assert made.workers is not None
+        lost = made.workers.submit(os.getpid).result()
+        calls = [made.workers.submit(leave, tmp_path / "left") for _ in range(4)]
+        os.kill(lost, signal.SIGKILL)
+        for call in calls:
+            with pytest.raises(EngineError, match="a worker process is gone"):
+                call.result()
+    assert not (tmp_path / "left").exists()
