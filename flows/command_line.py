@@ -109,6 +109,14 @@ def main(arguments: Sequence[str]) -> int:
             raise
         console.complain(str(error))
         return 2 if isinstance(error, SettingsError) else 1
+    except MemoryError:
+        if debug:
+            raise
+        console.complain(
+            "memory is short; what is finished is kept: the same command goes on from there, with less memory if "
+            "--workers or --block_cells is lower"
+        )
+        return 1
 
 
 def _fit(arguments: Sequence[str], *, debug: bool) -> int:

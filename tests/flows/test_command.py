@@ -6,12 +6,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 import pytest
 from prefect.settings import get_current_settings
 
-from flows import server
+from flows import command_line, server
 from tasks.core.dataset.synthetic import write_dataset
 from tests.conftest import real_cells
 from tests.hub_server import HubServer
@@ -46,7 +47,6 @@ def test_a_run_needs_no_server_and_little_of_its_surroundings(tmp_path: Path) ->
     surroundings = {
         # Not even root can make a folder there.
         "HOME": "/proc/nobody",
-        "HF_DATASETS_CACHE": str(tmp_path / "cache"),
         "TMPDIR": str(tmp_path / "nowhere"),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "PYTHONWARNINGS": "error",
@@ -89,6 +89,17 @@ def test_a_server_that_is_configured_and_dead_gives_one_line(tmp_path: Path) -> 
     assert ran.stderr.splitlines()[-1].startswith("error: the Prefect server at http://127.0.0.1:9/api does not answer")
     assert "Traceback" not in ran.stderr
     assert not (tmp_path / "embeddings.csv").exists()
+
+
+def test_want_of_memory_gives_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*_: object, **__: object) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr(command_line, "_run", run)
+    assert command_line.main([]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: memory is short; what is finished is kept")
+    assert said.count("\n") == 1
 
 
 def test_a_server_that_fails_later_is_told_in_one_line(server_url: str) -> None:
