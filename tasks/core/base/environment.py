@@ -5,6 +5,9 @@ The same in all of this, a process gives the same bytes for the same inputs.
 
 import json
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
@@ -19,6 +22,7 @@ _Text = Annotated[str, Field(max_length=200)]
 _ENVIRONMENTS = TypeAdapter(Annotated[list[dict[_Text, _Text]], Field(min_length=1, max_length=1_000)])
 # Of results that do not tell.
 UNKNOWN = "{}"
+_collected: ContextVar[set[str]] = ContextVar("environments")
 
 
 @cache
@@ -27,6 +31,21 @@ def environment() -> str:
     packages = {name: found for name in _PACKAGES if (found := _version(name)) is not None}
     made_by = {"python": platform.python_version(), **packages, "blas": _blas(), "processor": _processor()}
     return json.dumps(made_by)
+
+
+@contextmanager
+def collecting_environments() -> Iterator[set[str]]:
+    """Collect the environments of all workers whose work is used in the block."""
+    token = _collected.set(set())
+    try:
+        yield collected_environments()
+    finally:
+        _collected.reset(token)
+
+
+def collected_environments() -> set[str]:
+    """Give those that are collected around the caller so far; to add to it is to collect one."""
+    return _collected.get(set())
 
 
 def told_environments(listed: object) -> frozenset[str]:

@@ -20,6 +20,7 @@ from typing import Any, Generic, Self, TypeVar
 from threadpoolctl import threadpool_limits
 
 from tasks.core.base.deadline import check_deadline, in_time, time_left
+from tasks.core.base.environment import collected_environments, environment
 from tasks.core.base.errors import NumericsError
 from tasks.core.base.tapering import tapered
 from tasks.core.numerics.workers import Workers, at_work
@@ -109,7 +110,9 @@ class Blocks(Generic[Read]):
         # To the end of all: only there it is seen that one has too many.
         together = takewhile(bool, (list(islice(items, size)) for size in chain(sizes, repeat(1))))
         with workers.share(_Step(reads, function, gather)) as step:
-            yield from in_order(workers, _work, ((step, group) for group in together))
+            for result, made_in in in_order(workers, _work, ((step, group) for group in together)):
+                collected_environments().add(made_in)
+                yield result
 
 
 @dataclass(frozen=True)
@@ -142,8 +145,8 @@ def _as_it_is(argument: Any) -> Any:
     return argument
 
 
-def _work(step: _Step, group: Sequence[tuple[Any, ...]]) -> Any:
-    return step(group)
+def _work(step: _Step, group: Sequence[tuple[Any, ...]]) -> tuple[Any, str]:
+    return step(group), environment()
 
 
 def _sum_up(results: Iterable[Any]) -> Any:

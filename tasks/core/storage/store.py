@@ -23,7 +23,12 @@ from typing import Any, Generic, Self, TypeVar
 import xxhash
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tasks.core.base.environment import environment, told_environments
+from tasks.core.base.environment import (
+    collected_environments,
+    collecting_environments,
+    environment,
+    told_environments,
+)
 from tasks.core.base.errors import CorruptObjectError, StoreError
 from tasks.core.base.settings import RunSettings
 from tasks.core.storage.files import Files
@@ -188,12 +193,19 @@ class Store:
             self.forget(ref.folder)
             raise
 
-    def finish(self, key: StageKey, result: Reference, environments: Iterable[str] = ()) -> None:
-        """Write a stage's manifest, by which later runs find its result, and what beside this process has made it."""
-        made_in = [json.loads(text) for text in sorted({environment(), *environments})]
-        made_by = {"made_by": key.model_dump(mode="json"), "environments": made_in}
+    def finish(self, key: StageKey, result: R, environments: Iterable[str] = ()) -> Outcome[R]:
+        """Write a stage's manifest, by which later runs find its result, and what has made it.
+
+        Args:
+            key: of the result.
+            result: what it is.
+            environments: of parts that were found, beside those of this process and of its workers.
+        """
+        made_in = frozenset({environment(), *collected_environments(), *environments})
+        made_by = {"made_by": key.model_dump(mode="json"), "environments": [json.loads(one) for one in sorted(made_in)]}
         text = json.dumps(made_by | {"result": result.model_dump(mode="json")})
         self._write(f"{key.folder}/{MANIFEST}", text.encode())
+        return Outcome(result, cached=False, environments=made_in)
 
     def find(self, key: StageKey, kind: type[R]) -> "Outcome[R] | None":
         """Give the result that an earlier run left for a key, or None if it, or any object of it, is not whole."""
@@ -229,9 +241,8 @@ class Store:
         found = self.find(key, kind)
         if found is not None:
             return found
-        result = make()
-        self.finish(key, result, environments)
-        return Outcome(result, cached=False, environments=frozenset({environment(), *environments}))
+        with collecting_environments():
+            return self.finish(key, make(), environments)
 
     def named(self, folder: str) -> list[ObjectRef] | None:
         """Objects in the folder of a stage's result that its manifest names; None where it has no manifest of ours."""

@@ -6,10 +6,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tasks.core.base.environment import UNKNOWN, environment
+from tasks.core.base.environment import UNKNOWN, collected_environments, environment
 from tasks.core.base.errors import CorruptObjectError, SettingsError, StoreError
+from tasks.core.numerics import fold
+from tasks.core.numerics.fold import Blocks
 from tasks.core.storage.files import Files
 from tasks.core.storage.store import MANIFEST, MARKER, ObjectRef, Outcome, Reference, StageKey, Store, objects_of
 
@@ -84,6 +87,23 @@ def test_a_result_tells_what_has_made_it(store: Store) -> None:
     for told in hostile:
         store.files.write(path, json.dumps(whole | {"environments": told}).encode())
         assert store.answer(KEY, Result, lambda: make(store)).environments == {UNKNOWN}
+
+
+def test_a_result_tells_where_its_folds_were_computed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = '{"python": "3.9"}'
+    blocks: Blocks[Any] = Blocks.cut(np.ones((6, 2)), 2, workers=1)
+
+    def make_by_workers() -> Result:
+        return make(store, int(blocks.sum(np.sum)))
+
+    with monkeypatch.context() as workers:
+        workers.setattr(fold, "environment", lambda: elsewhere)
+        made = store.answer(KEY, Result, make_by_workers)
+    assert made.result.number == 12
+    assert made.environments == {environment(), elsewhere}
+    assert store.answer(KEY, Result, make_by_workers).environments == made.environments
+    # What others compute later is no matter of it, nor is what nobody asks for collected.
+    assert collected_environments() == set()
 
 
 @pytest.mark.parametrize("damage", ["truncate", "delete", "garbage manifest", "foreign manifest"])
