@@ -4,7 +4,7 @@ import argparse
 import inspect
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
 from importlib import import_module
 from io import StringIO
@@ -153,9 +153,15 @@ def read_given(arguments: Sequence[str], command: type[G]) -> G:
         SettingsError: some are refused; the message is one line.
     """
     try:
-        return CliApp.run(command, cli_args=list(arguments), **_read_file(arguments))
+        return CliApp.run(command, cli_args=list(_words(arguments)), **_read_file(arguments))
     except ValidationError as error:
         raise SettingsError(explain(error)) from error
+
+
+def _words(arguments: Sequence[str]) -> Iterator[str]:
+    # Of a value of several lines that stands behind `=`, pydantic-settings takes the first line.
+    for word in arguments:
+        yield from word.split("=", 1) if word.startswith("--") and "\n" in word else (word,)
 
 
 def settings_of(given: _Given, kind: type[S]) -> S:

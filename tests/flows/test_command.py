@@ -13,6 +13,7 @@ import pytest
 from prefect.settings import get_current_settings
 
 from flows import command_line, server
+from tasks.core.base.settings import Settings
 from tasks.core.dataset.synthetic import write_dataset
 from tests.conftest import real_cells
 from tests.hub_server import HubServer
@@ -89,6 +90,12 @@ def test_a_server_that_is_configured_and_dead_gives_one_line(tmp_path: Path) -> 
     assert ran.stderr.splitlines()[-1].startswith("error: the Prefect server at http://127.0.0.1:9/api does not answer")
     assert "Traceback" not in ran.stderr
     assert not (tmp_path / "embeddings.csv").exists()
+
+
+def test_a_value_of_several_lines_is_taken_whole() -> None:
+    where = "plate == 'plate1'\nand drug == 'a=b'"
+    for words in ([f"--where={where}"], ["--where", where]):
+        assert command_line.read_settings(words, command_line.FitCommand, Settings).where == where
 
 
 def test_want_of_memory_gives_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ Run as `python -m tasks.core.dataset.synthetic FOLDER --cells N --seed S`.
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,7 +15,7 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core.base.errors import SettingsError
+from tasks.core.base.errors import SettingsError, StoreError, first_line
 from tasks.core.dataset import simulation
 from tasks.core.dataset.cells import EXPRESSIONS, GENES, VEHICLE
 from tasks.core.dataset.simulated_metadata import cell_line_metadata, drug_metadata, sample_metadata
@@ -173,14 +173,21 @@ def _write_shard(path: Path, model: Simulation, shard: int) -> None:
 
 @contextmanager
 def _published(path: Path) -> Iterator[Path]:
-    """Give a hidden path in the same folder to write to, and move it to `path` once all is well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Give a hidden path in the same folder to write to, and move it to `path` once all is well.
+
+    Raises:
+        StoreError: there is no room, or no right to write.
+    """
     draft = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield draft
         draft.replace(path)
+    except OSError as error:
+        raise StoreError(f"cannot write simulated cells to {path}: {error.strerror or first_line(error)}") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -194,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         write_dataset(given.folder, given.cells, given.seed)
-    except SettingsError as error:
+    except (SettingsError, StoreError) as error:
         parser.error(str(error))
     shards = len(list((given.folder / "data").glob("train-*.parquet")))
     sys.stdout.write(f"{given.folder}: {shards * CELLS_PER_SHARD:,} simulated cells, {shards:,} shards\n")

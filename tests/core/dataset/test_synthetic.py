@@ -1,5 +1,6 @@
 """Tests of the simulated dataset: its layout, its cells' statistics, and what was planted in them."""
 
+import errno
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import TruncatedSVD
 from sklearn.metrics import adjusted_rand_score
 
+from tasks.core.base.errors import StoreError
 from tasks.core.dataset import synthetic
 from tasks.core.dataset.simulation import Simulation
 from tasks.core.dataset.synthetic import main, plate_of, shard_path, write_dataset
@@ -336,3 +338,16 @@ def test_datasets_streams_it(folder: Path) -> None:
     assert first["plate"] == "plate1"
     genes = load_dataset(str(folder), "gene_metadata", split="train", streaming=True)
     assert next(iter(genes))["token_id"] == 3
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), PermissionError("not yours")])
+def test_simulated_cells_that_find_no_room_are_told_and_leave_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    def write(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", write)
+    with pytest.raises(StoreError, match=f"^cannot write simulated cells to .*: {error.strerror or error}$"):
+        write_dataset(tmp_path / "simulated", 100, seed=1)
+    assert not [path for path in (tmp_path / "simulated").rglob("*.parquet*") if path.is_file()]
