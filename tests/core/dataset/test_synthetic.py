@@ -344,7 +344,7 @@ def test_datasets_streams_it(folder: Path) -> None:
 def test_simulated_cells_that_find_no_room_are_told_and_leave_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
 ) -> None:
-    def write(*_: object) -> None:
+    def write(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(pq.ParquetWriter, "write_table", write)
