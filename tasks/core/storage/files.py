@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, TypeVar
 from fsspec.implementations.local import LocalFileSystem
 
 from tasks.core.base.errors import SettingsError, StoreError, first_line
+from tasks.core.base.paths import absolute
 from tasks.core.base.settings import is_on_s3
 from tasks.core.storage.keyring import keyring
 
@@ -80,7 +81,7 @@ class Files:
         self.patience = patience
         self.credentials = credentials
         self.is_local = not is_on_s3(url)
-        self.root = _root(url)
+        self.root = root_of(url)
         self._fs: Any = None
         self._keys = -1
 
@@ -273,18 +274,23 @@ def filesystem_of(url: str, credentials: str | None = None) -> tuple[Any, str]:
         StoreError: nothing is held under the name.
     """
     if not is_on_s3(url):
-        return LocalFileSystem(), _root(url)
+        return LocalFileSystem(), root_of(url)
     # It takes a while to import.
     from s3fs import S3FileSystem  # noqa: PLC0415
 
-    return S3FileSystem(skip_instance_cache=True, **_S3_OPTIONS, **keyring.options(credentials)), _root(url)
+    return S3FileSystem(skip_instance_cache=True, **_S3_OPTIONS, **keyring.options(credentials)), root_of(url)
 
 
-def _root(url: str) -> str:
+def root_of(url: str) -> str:
+    """Where a URL begins: a path from the root on, or a bucket and prefix.
+
+    Raises:
+        SettingsError: the URL is of another kind, or in a home folder that is not known.
+    """
     if is_on_s3(url):
         return url.partition("://")[2].rstrip("/")
     try:
-        return str(Path(url).expanduser().absolute())
+        return str(absolute(url))
     except RuntimeError:
         raise SettingsError(f"{url}: there is no such home folder") from None
 

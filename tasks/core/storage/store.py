@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 import xxhash
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tasks.core.base.environment import environment, told_environments
 from tasks.core.base.errors import CorruptObjectError, StoreError
 from tasks.core.base.settings import RunSettings
-from tasks.core.storage.files import Files
+from tasks.core.storage.files import Files, root_of
 
 MARKER, FORMAT = "tahoe-store.json", 1
 MANIFEST = "manifest.json"
@@ -123,14 +123,14 @@ class Store:
         self.files = Files(url, patience, credentials)
 
     @classmethod
-    @lru_cache(maxsize=8)
-    def at(cls, url: str, patience: float = PATIENCE, credentials: str | None = None) -> Self:
+    def at(cls, url: str, patience: float = PATIENCE, credentials: str | None = None) -> "Store":
         """Give the store at a URL, one object a process."""
-        return cls(url, patience, credentials)
+        return _opened(url, root_of(url), patience, credentials)
 
     def __reduce__(self) -> tuple[Callable[..., "Store"], tuple[str, float, str | None]]:
-        # Another process opens it for itself, with the credentials that it holds.
-        return _store_at, (self.url, self.files.patience, self.files.credentials)
+        # Another process opens it for itself, with the credentials that it holds, and may work in another folder.
+        url = self.files.root if self.files.is_local else self.url
+        return Store.at, (url, self.files.patience, self.files.credentials)
 
     def locate(self, path: str) -> str:
         """Full path of an object, for messages and for readers outside this class."""
@@ -328,8 +328,10 @@ class Store:
         return all(sizes.get(ref.path) == ref.size for ref in refs)
 
 
-def _store_at(url: str, patience: float, credentials: str | None) -> Store:
-    return Store.at(url, patience, credentials)
+# A relative path is of another place once the process works in another folder.
+@lru_cache(maxsize=8)
+def _opened(url: str, root: str, patience: float, credentials: str | None) -> Store:  # noqa: ARG001
+    return Store(url, patience, credentials)
 
 
 def store_of(settings: RunSettings) -> Store:

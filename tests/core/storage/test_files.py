@@ -205,6 +205,15 @@ def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         Files("~nobody-of-this-name/store", patience=5)
 
 
+def test_only_a_tilde_at_the_very_beginning_is_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("~", "~nobody-of-this-name", "~/store"):
+        Files(f"./{name}", patience=5).write("file", b"abc")
+        assert (tmp_path / name / "file").read_bytes() == b"abc"
+    assert not (tmp_path / "home").exists()
+
+
 def test_a_server_that_comes_back_is_waited_for(own_server: S3Server) -> None:
     files = Files(f"s3://{BUCKET}/x", patience=60)
     files.write("before", b"1")
