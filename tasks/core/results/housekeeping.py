@@ -14,7 +14,7 @@ from tasks.core.base.progress import Progress, report
 from tasks.core.base.settings import SYNTHETIC, RunSettings
 from tasks.core.model.series import SERIES, spared
 from tasks.core.storage.files import Entry
-from tasks.core.storage.runs import RUNS, RunMark, marks
+from tasks.core.storage.runs import RUNS, RunMark, keep_folders, marks
 from tasks.core.storage.store import MANIFEST, MARKER, Store, is_folder, store_of
 
 _DAY = 24 * 3600.0
@@ -124,8 +124,8 @@ def prunable(store: Store, found: Survey, days: float) -> dict[str, int]:
     for name, mark in marks(store):
         if mark.is_running:
             raise StoreError(f"run {name} is at work on {store.url}: try again when it has ended")
-    since = time.time() - days * _DAY
-    needed = spared(store) | {folder for _, mark in marks(store) if mark.seen >= since for folder in mark.folders}
+    since, recent = time.time() - days * _DAY, [mark for _, mark in marks(store) if mark.since_seen <= days * _DAY]
+    needed = spared(store) | {folder for mark in recent for folder in mark.folders}
     return {
         folder: found.sizes[folder]
         for folder, entries in found.results.items()
@@ -137,8 +137,7 @@ def prune(store: Store, found: Survey, days: float) -> dict[str, int]:
     """Remove what is prunable; give what was removed."""
     removed = prunable(store, found, days)
     store.remove(*removed)
-    since = time.time() - days * _DAY
-    old = {f"{RUNS}/{name}.json" for name, mark in marks(store) if mark.seen < since}
+    old = {f"{RUNS}/{name}.json" for name, mark in marks(store) if mark.since_seen > days * _DAY}
     for entry in found.ours:
         if entry.path in old:
             store.files.remove(entry.path)
@@ -150,17 +149,21 @@ def keep_only(settings: RunSettings, run: str) -> None:
     if settings.keep_intermediates == "all":
         return
     store = store_of(settings)
-    known = dict(marks(store))
-    at_work = [name for name, mark in known.items() if name != run and mark.is_running]
-    if at_work or run not in known:
+    others = dict(marks(store))
+    mine = others.pop(run, None)
+    kinds = _COUNTS if settings.keep_intermediates == "counts" else set()
+    kept = [folder for folder in mine.folders if folder.partition("/")[0] in kinds] if mine else []
+    if mine is not None:
+        # Before any is removed: no other run is to keep what this one does not, however this one goes on.
+        keep_folders(store, run, mine, kept)
+    at_work = [name for name, mark in others.items() if mark.is_running]
+    if at_work or mine is None:
         # What one needs that is at work cannot be known yet.
         why = f"for run {at_work[0]} is at work there" if at_work else "for the mark of this run is gone"
         report(Progress("store", note=f"all intermediates are kept, {why}"))
         return
-    others = spared(store) | {folder for name, mark in known.items() if name != run for folder in mark.folders}
-    kept = _COUNTS if settings.keep_intermediates == "counts" else set()
-    given_up = (folder for folder in known[run].folders if folder not in others)
-    store.remove(*(folder for folder in given_up if folder.partition("/")[0] not in kept))
+    needed = spared(store).union(kept, *(mark.folders for mark in others.values()))
+    store.remove(*(folder for folder in mine.folders if folder not in needed))
 
 
 def _has_manifest(folder: str, entries: Iterable[Entry]) -> bool:
