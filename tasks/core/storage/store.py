@@ -176,17 +176,37 @@ class Store:
         return self.answer(key, Kept, lambda: Kept(object=self.put(f"{key.folder}/{name}", data, rows))).result.object
 
     def get(self, ref: ObjectRef) -> bytes:
-        """Read an object whole.
+        """Read an object whole; the stage that made it counts as not done where it is not.
 
         Raises:
-            CorruptObjectError: it is missing or not what its reference says; the stage that made it counts as not done.
+            CorruptObjectError: it is missing or not what its reference says.
             StoreError: the store cannot be read.
         """
         try:
-            return self._read(ref)
+            return self.read(ref)
         except CorruptObjectError:
             self.forget(ref.folder)
             raise
+
+    def read(self, ref: ObjectRef) -> bytes:
+        """Read an object whole, and change nothing.
+
+        Raises:
+            CorruptObjectError: it is missing or not what its reference says.
+            StoreError: the store cannot be read.
+        """
+        where = self.locate(ref.path)
+        if self.files.is_linked(ref.path):
+            raise CorruptObjectError(f"{where} is a link, or lies behind one")
+        data = self.files.read(ref.path)
+        if data is None:
+            raise CorruptObjectError(f"{where} is gone")
+        if len(data) != ref.size or _checksum(data) != ref.checksum:
+            raise CorruptObjectError(
+                f"{where} is damaged: {len(data):,} bytes with checksum {_checksum(data)}, "
+                f"written were {ref.size:,} with {ref.checksum}"
+            )
+        return data
 
     def finish(self, key: StageKey, result: Reference, environments: Iterable[str] = ()) -> None:
         """Write a stage's manifest, by which later runs find its result, and what beside this process has made it."""
@@ -263,7 +283,7 @@ class Store:
             return [f"{self.locate(folder)}/{MANIFEST} is no manifest of this result"]
         for ref in named:
             try:
-                self._read(ref)
+                self.read(ref)
             except CorruptObjectError as error:
                 told.append(str(error))
         if told:
@@ -295,20 +315,6 @@ class Store:
         except ValidationError:
             return None
         return manifest if manifest.made_by.folder == folder else None
-
-    def _read(self, ref: ObjectRef) -> bytes:
-        where = self.locate(ref.path)
-        if self.files.is_linked(ref.path):
-            raise CorruptObjectError(f"{where} is a link, or lies behind one")
-        data = self.files.read(ref.path)
-        if data is None:
-            raise CorruptObjectError(f"{where} is gone")
-        if len(data) != ref.size or _checksum(data) != ref.checksum:
-            raise CorruptObjectError(
-                f"{where} is damaged: {len(data):,} bytes with checksum {_checksum(data)}, "
-                f"written were {ref.size:,} with {ref.checksum}"
-            )
-        return data
 
     def _write(self, path: str, data: bytes | memoryview) -> None:
         folder = path.rpartition("/")[0]
