@@ -36,7 +36,7 @@ def carry_out(
     """
     hold(settings.credentials)
     store, output = store_of(settings), output_of(settings)
-    output.check_writable()
+    output.files.check_writable()
     check_free(output, may_write(settings))
     store.claim()
     with drafting(output) as draft, told_to_prefect(shares), stages(settings) as run:

@@ -11,7 +11,6 @@ but objects that a manifest names in its own folder, and that manifest.
 import hashlib
 import json
 import re
-import uuid
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -137,10 +136,10 @@ class Store:
         return self.files.locate(path)
 
     def claim(self) -> None:
-        """Make a place that is new or empty a store, and see that it can be written.
+        """Make a place that is new or empty a store.
 
         Raises:
-            StoreError: it is no store and not empty, or a store of another format, or cannot be written.
+            StoreError: it is no store and not empty, or a store of another format, or a new one cannot be written.
         """
         if not self._is_marked():
             there = self.files.first()
@@ -151,23 +150,16 @@ class Store:
                     "name a new or an empty folder"
                 )
             self.files.write(MARKER, json.dumps({"format": FORMAT}).encode())
-        self.check_writable()
 
     def check(self) -> None:
         """Raise StoreError unless the place is a store of the format that this code knows."""
         if not self._is_marked():
             raise StoreError(f"--store {self.url} is no store: it has no {MARKER}")
 
-    def check_writable(self) -> None:
-        """Raise StoreError unless an object can be written here."""
-        probe = f".probe-{uuid.uuid4().hex}"
-        self.files.write(probe, b"")
-        self.files.remove(probe)
-
     def put(self, path: str, data: bytes | memoryview, rows: int = 0) -> ObjectRef:
         """Write an object whole or not at all, and return its reference."""
         ref = ObjectRef(path=path, size=len(data), checksum=_checksum(data), rows=rows)
-        self._write(path, data)
+        self.files.write(path, data)
         return ref
 
     def keep(self, stage: str, name: str, data: bytes | memoryview, rows: int = 0) -> ObjectRef:
@@ -196,11 +188,10 @@ class Store:
             StoreError: the store cannot be read.
         """
         where = self.locate(ref.path)
-        if self.files.is_linked(ref.path):
-            raise CorruptObjectError(f"{where} is a link, or lies behind one")
         data = self.files.read(ref.path)
         if data is None:
-            raise CorruptObjectError(f"{where} is gone")
+            how = "a link, or lies behind one" if self.files.is_linked(ref.path) else "gone"
+            raise CorruptObjectError(f"{where} is {how}")
         if len(data) != ref.size or _checksum(data) != ref.checksum:
             raise CorruptObjectError(
                 f"{where} is damaged: {len(data):,} bytes with checksum {_checksum(data)}, "
@@ -213,7 +204,7 @@ class Store:
         made_in = [json.loads(text) for text in sorted({environment(), *environments})]
         made_by = {"made_by": key.model_dump(mode="json"), "environments": made_in}
         text = json.dumps(made_by | {"result": result.model_dump(mode="json")})
-        self._write(f"{key.folder}/{MANIFEST}", text.encode())
+        self.files.write(f"{key.folder}/{MANIFEST}", text.encode())
 
     def find(self, key: StageKey, kind: type[R]) -> "Outcome[R] | None":
         """Give the result that an earlier run left for a key, or None if it, or any object of it, is not whole."""
@@ -270,8 +261,7 @@ class Store:
 
     def forget(self, folder: str) -> None:
         """Have a stage count as not done, by removing the manifest of its result."""
-        if not self.files.is_linked(folder):
-            self.files.remove(f"{folder}/{MANIFEST}")
+        self.files.remove(f"{folder}/{MANIFEST}")
 
     def damaged(self, folder: str) -> list[str]:
         """Read all that a manifest names in its folder; say of each damaged object, or of it, what is wrong.
@@ -307,28 +297,17 @@ class Store:
         return True
 
     def _manifest(self, folder: str) -> _Manifest | None:
-        path = f"{folder}/{MANIFEST}"
-        if not is_folder(folder) or self.files.is_linked(path):
+        if not is_folder(folder):
             return None
         try:
-            manifest = _Manifest.model_validate_json(self.files.read(path) or b"")
+            manifest = _Manifest.model_validate_json(self.files.read(f"{folder}/{MANIFEST}") or b"")
         except ValidationError:
             return None
         return manifest if manifest.made_by.folder == folder else None
 
-    def _write(self, path: str, data: bytes | memoryview) -> None:
-        folder = path.rpartition("/")[0]
-        if self.files.is_linked(folder):
-            raise StoreError(
-                f"cannot write {self.locate(path)}: {folder} lies behind a link; a store has none, remove it"
-            )
-        self.files.write(path, data)
-
     def _are_in(self, folder: str, refs: list[ObjectRef]) -> bool:
         if len(refs) == 1:
-            return not self.files.is_linked(refs[0].path) and self.files.size(refs[0].path) == refs[0].size
-        if self.files.is_linked(folder):
-            return False
+            return self.files.size(refs[0].path) == refs[0].size
         # On S3 a request lists a thousand objects, where each by itself would take one.
         sizes = {entry.path: entry.size for entry in self.files.walk(folder)}
         return all(sizes.get(ref.path) == ref.size for ref in refs)

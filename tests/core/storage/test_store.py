@@ -37,11 +37,6 @@ def make(store: Store, number: int = 1) -> Result:
     return Result(number=number, data=store.put(f"{KEY.folder}/0.arrow", b"some data", rows=3))
 
 
-def test_a_place_can_be_checked_and_is_left_as_it_was(store: Store) -> None:
-    store.check_writable()
-    assert paths(store) == []
-
-
 def test_what_is_put_is_got(store: Store) -> None:
     ref = store.put(f"{KEY.folder}/object", b"abc", rows=1)
     assert store.get(ref) == b"abc"
@@ -133,12 +128,6 @@ def test_a_lost_object_is_named(store: Store) -> None:
     store.files.remove(made.data.path)
     with pytest.raises(CorruptObjectError, match=r"0\.arrow is gone"):
         store.get(made.data)
-
-
-def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot write"):
-        Store(str(tmp_path / "file")).check_writable()
 
 
 def test_a_relative_place_is_where_the_process_works_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
