@@ -146,11 +146,12 @@ def test_a_folder_that_is_no_store_is_left_alone(
     age(photos, 400)
     for command in (["ls"], ["verify"], ["prune"], ["prune", "--dry_run"]):
         assert main(["store", *command, "--store", str(photos)]) == 1
-        assert "is no store: it has no tahoe-store.json" in one_line(capsys.readouterr().err)
+        told = one_line(capsys.readouterr().err)
+        assert "is no store: it has no tahoe-store.json; name another, and if an earlier version made this one" in told
     for keep in ("all", "none"):
         ran = run(dataset=dataset, store=photos, keep_intermediates=keep, **SIZES)
         assert ran.code == 1
-        assert "is not empty: '2019' is there; name a new or an empty folder" in one_line(ran.err)
+        assert "is not empty: '2019' is there; name a new or an empty folder; if an earlier" in one_line(ran.err)
     assert contents(photos) == {"2019/a.jpg": b"a picture"}
     assert main(["store", "ls", "--store", str(tmp_path / "nothing")]) == 1
     assert not (tmp_path / "nothing").exists()
@@ -175,6 +176,81 @@ def test_what_is_of_no_result_is_told_and_left_alone(
     assert contents(store / "results") == results
     left = set(contents(store)) - {f"results/{name}" for name in results}
     assert left == {MARKER, *(str(path.relative_to(store)) for path in others)}
+
+
+def deny(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Have folders of a name not be listed, as those of another user are not: root may list all."""
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path).name == name:
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+
+@pytest.mark.parametrize("denied", ["lost+found", "test"])
+def test_what_may_not_be_read_is_passed_by_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, denied: str
+) -> None:
+    store = Store(str(tmp_path))
+    store.claim()
+    ref = store.keep("kept", "file", b"abc")
+    Path(store.locate(ref.path)).write_bytes(b"abd")
+    (tmp_path / denied).mkdir()
+    age(tmp_path, 40)
+    deny(monkeypatch, denied)
+    told = f"1 paths may not be looked at and are left alone: {denied}"
+    assert main(["store", "ls", "--store", str(tmp_path)]) == 0
+    assert told in capsys.readouterr().out
+    assert main(["store", "verify", "--store", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert f"{store.locate(ref.path)} is damaged" in said.err
+    if denied == "test":
+        # It could be of a stage.
+        assert f"cannot read {store.locate('test')}, which may hold results: permission denied" in said.err
+    else:
+        assert told in said.out
+    assert store.keep("kept", "file", b"abc") == ref
+    age(tmp_path, 40)
+    assert main(["store", "prune", "--store", str(tmp_path)]) == 0
+    assert told in capsys.readouterr().out
+    assert not list(store.files.walk("kept"))
+
+
+@pytest.mark.parametrize("denied", ["runs", "series"])
+def test_nothing_is_pruned_where_what_is_needed_may_not_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, denied: str
+) -> None:
+    store = Store(str(tmp_path))
+    store.claim()
+    ref = store.keep("kept", "file", b"abc")
+    (tmp_path / denied).mkdir()
+    age(tmp_path, 40)
+    deny(monkeypatch, denied)
+    assert main(["store", "prune", "--store", str(tmp_path)]) == 1
+    assert f"cannot list {tmp_path / denied}: Permission denied" in one_line(capsys.readouterr().err)
+    assert store.read(ref) == b"abc"
+
+
+def test_what_others_have_put_in_a_mark_is_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(str(tmp_path))
+    store.claim()
+    marker = RunMarker(store, Settings(dataset="a\x1b]0;title\x07b"), name="c\x1b[2Jd")
+    marker.begin()
+    marker.fail("e\x1b[31m\x9bf\r")
+    assert main(["store", "ls", "--store", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert all(letter.isprintable() or letter == "\n" for letter in told)
+    assert "failed" in told
+
+
+@pytest.mark.parametrize("days", ["-1", "nan", "inf", "-inf"])
+def test_days_that_are_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], days: str) -> None:
+    Store(str(tmp_path)).claim()
+    assert main(["store", "prune", "--store", str(tmp_path), f"--days={days}"]) == 2
+    assert f"--days {float(days)} is out of range: give 0 or more" in one_line(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("asked", [("--days", "0"), ("--keep_intermediates", "none")])

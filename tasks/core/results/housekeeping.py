@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ from tasks.core.base.settings import SYNTHETIC, RunSettings
 from tasks.core.model.series import SERIES, spared
 from tasks.core.storage.files import Entry
 from tasks.core.storage.runs import RUNS, RunMark, keep_folders, marks
-from tasks.core.storage.store import MANIFEST, MARKER, Store, is_folder, store_of
+from tasks.core.storage.store import MANIFEST, MARKER, Store, is_folder, may_be_result, store_of
 
 _DAY = 24 * 3600.0
 # Manifests read at the same time: on S3 each takes a request, and a large run leaves many.
@@ -43,11 +43,13 @@ class Survey:
         results: of stages, by folder: the manifest, and what it names there.
         ours: files that are of the store as well.
         others: files that are of no result: left by others, or by a run that was killed.
+        unread: paths that may not be looked at.
     """
 
     results: dict[str, list[Entry]]
     ours: list[Entry]
     others: list[Entry]
+    unread: list[str]
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -63,7 +65,8 @@ def survey(store: Store) -> Survey:
     """
     store.check()
     by_folder: defaultdict[str, list[Entry]] = defaultdict(list)
-    for entry in store.files.walk():
+    unread: list[str] = []
+    for entry in store.files.walk(pass_by=unread.append):
         by_folder[entry.path.rpartition("/")[0]].append(entry)
     folders = [folder for folder, entries in by_folder.items() if _has_manifest(folder, entries)]
     results = {}
@@ -76,7 +79,7 @@ def survey(store: Store) -> Survey:
             by_folder[folder] = [entry for entry in by_folder[folder] if entry.path not in paths]
     rest = [entry for entries in by_folder.values() for entry in entries]
     ours = [entry for entry in rest if entry.path.partition("/")[0] in _OURS]
-    return Survey(results, ours, [entry for entry in rest if entry.path.partition("/")[0] not in _OURS])
+    return Survey(results, ours, [entry for entry in rest if entry.path.partition("/")[0] not in _OURS], unread)
 
 
 def by_stage(found: Survey) -> list[Contents]:
@@ -102,17 +105,26 @@ def by_run(store: Store, found: Survey) -> list[tuple[str, RunMark, Contents]]:
     return [(name, mark, used(name, mark)) for name, mark in marks(store)]
 
 
-def verify(store: Store) -> Iterator[str]:
+def verify(store: Store, pass_by: Callable[[str], None]) -> Iterator[str]:
     """Read every result's objects, and say of each damaged one what is wrong; it is made again when it is needed.
 
+    Args:
+        store: to read.
+        pass_by: told of each path that may not be looked at, and by its name is of no result.
+
     Raises:
-        StoreError: it is no store.
+        StoreError: it is no store; or, once all else is read, what may be a result may not be looked at.
     """
     store.check()
-    for entry in list(store.files.walk()):
+    unread: list[str] = []
+    for entry in list(store.files.walk(pass_by=unread.append)):
         folder, _, name = entry.path.rpartition("/")
         if name == MANIFEST and is_folder(folder):
             yield from store.damaged(folder)
+    for path in unread:
+        if may_be_result(path):
+            raise StoreError(f"cannot read {store.locate(path)}, which may hold results: permission denied")
+        pass_by(path)
 
 
 def prunable(store: Store, found: Survey, days: float) -> dict[str, int]:

@@ -220,11 +220,16 @@ class Files:
             return next((name for name in sorted(self._try("list", "", names)) if name and not _is_draft(name)), None)
         return None
 
-    def walk(self, folder: str = "") -> Iterator[Entry]:
-        """Give every file in a folder and below, drafts too, in order of path; links are none, and not followed."""
+    def walk(self, folder: str = "", pass_by: Callable[[str], None] | None = None) -> Iterator[Entry]:
+        """Give every file in a folder and below, drafts too, in order of path; links are none, and not followed.
+
+        Args:
+            folder: below the root.
+            pass_by: told of each folder that may not be looked at; None to have it raised.
+        """
 
         def find() -> list[Entry]:
-            return _list_disk(self.root, self._there(folder)) if self.is_local else self._list_s3(folder)
+            return _list_disk(self.root, self._there(folder), pass_by) if self.is_local else self._list_s3(folder)
 
         with suppress(FileNotFoundError):
             yield from sorted(self._try("list", folder, find), key=attrgetter("path"))
@@ -357,20 +362,25 @@ def _reason(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or first_line(error)
 
 
-def _list_disk(root: str, folder: Path) -> list[Entry]:
+def _list_disk(root: str, folder: Path, pass_by: Callable[[str], None] | None) -> list[Entry]:
     def refuse(error: OSError) -> None:
+        if isinstance(error, PermissionError) and pass_by is not None and error.filename != str(folder):
+            pass_by(str(Path(error.filename).relative_to(root)))
         # Another run may have removed it.
-        if not isinstance(error, FileNotFoundError):
+        elif not isinstance(error, FileNotFoundError):
             raise error
 
     found = []
     for parent, _, names in os.walk(folder, onerror=refuse):
         for name in names:
             path = Path(parent, name)
-            with suppress(FileNotFoundError):
+            try:
                 info = path.lstat()
-                if stat.S_ISREG(info.st_mode):
-                    found.append(Entry(str(path.relative_to(root)), info.st_size, info.st_mtime))
+            except OSError as error:
+                refuse(error)
+                continue
+            if stat.S_ISREG(info.st_mode):
+                found.append(Entry(str(path.relative_to(root)), info.st_size, info.st_mtime))
     return found
 
 

@@ -147,14 +147,17 @@ class Store:
             if there is not None and not self._is_marked():
                 raise StoreError(
                     f"--store {self.url} is no store, for it has no {MARKER}, and it is not empty: {there!r} is there; "
-                    "name a new or an empty folder"
+                    "name a new or an empty folder; if an earlier version made this one, it can be removed by hand"
                 )
             self.files.write(MARKER, json.dumps({"format": FORMAT}).encode())
 
     def check(self) -> None:
         """Raise StoreError unless the place is a store of the format that this code knows."""
         if not self._is_marked():
-            raise StoreError(f"--store {self.url} is no store: it has no {MARKER}")
+            raise StoreError(
+                f"--store {self.url} is no store: it has no {MARKER}; name another, and if an earlier version made "
+                "this one, with folders such as runs, streaming and matrix, remove it by hand"
+            )
 
     def put(self, path: str, data: bytes | memoryview, rows: int = 0) -> ObjectRef:
         """Write an object whole or not at all, and return its reference."""
@@ -332,6 +335,11 @@ def output_of(settings: RunSettings) -> Store:
 def is_folder(path: str) -> bool:
     """Whether a path is that of a stage's result."""
     return re.fullmatch(_FOLDER, path) is not None
+
+
+def may_be_result(path: str) -> bool:
+    """Whether a path lies where results do, as far as its name tells."""
+    return re.fullmatch(_STAGE, path.partition("/")[0]) is not None
 
 
 def _refs_in(result: Any) -> Iterator[ObjectRef]:

@@ -158,6 +158,6 @@ def test_simulated_cells_are_not_written_behind_a_link_in_a_store(tmp_path: Path
     link.parent.mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
     link.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StoreError, match="link.*none is followed"):
+    with pytest.raises(StoreError, match=r"link.*none is followed"):
         locate_dataset(asked)
     assert not list((tmp_path / "elsewhere").iterdir())
