@@ -1,6 +1,7 @@
 """`python flows/run.py store ls|verify|prune`: look after a store."""
 
 import argparse
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from tasks.core.base.refusals import explain
 from tasks.core.base.settings import Settings
 from tasks.core.results import housekeeping
 from tasks.core.results.housekeeping import Contents, Survey
+from tasks.core.results.summary import one_line
 from tasks.core.storage.store import Store, store_of
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -39,6 +41,8 @@ def run(arguments: Sequence[str]) -> int:
     commands.choices["prune"].add_argument("--days", type=float, default=30.0, help="of how many days (default: 30)")
     commands.choices["prune"].add_argument("--dry_run", action="store_true", help="only say what would be removed")
     given = parser.parse_args(arguments)
+    if given.command == "prune" and not 0 <= given.days < math.inf:
+        raise SettingsError(f"--days {given.days} is out of range: give 0 or more")
     try:
         settings = Settings(store=given.store, credentials=given.credentials)
     except ValidationError as error:
@@ -72,9 +76,9 @@ def _list(store: Store) -> int:
         stages.add_row(contents.name, *_numbers(contents))
     runs = Table("run", "began", "asked for", "state", "results", "files", "size")
     for name, mark, contents in housekeeping.by_run(store, found):
-        asked = ", ".join(f"{key} {value}" for key, value in mark.asked.items())
+        asked = one_line(", ".join(f"{key} {value}" for key, value in mark.asked.items()))
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(mark.began))
-        runs.add_row(name, began, asked, mark.state, *_numbers(contents))
+        runs.add_row(one_line(name), began, asked, one_line(mark.state), *_numbers(contents))
     console.show(stages)
     console.show(runs)
     _show_note(found)
@@ -82,11 +86,12 @@ def _list(store: Store) -> int:
 
 
 def _verify(store: Store) -> int:
-    damaged = 0
-    for what in housekeeping.verify(store):
+    damaged, unread = 0, list[str]()
+    for what in housekeeping.verify(store, unread.append):
         console.complain(what)
         damaged += 1
     console.show(f"{damaged:,} objects were damaged: made again when needed" if damaged else "every object is whole")
+    _show_unread(unread)
     return 1 if damaged else 0
 
 
@@ -106,6 +111,12 @@ def _show_note(found: Survey) -> None:
     if found.others:
         size = sum(entry.size for entry in found.others)
         console.show(f"{len(found.others):,} files, {_bytes(size)}, are of no result and left alone")
+    _show_unread(found.unread)
+
+
+def _show_unread(paths: Sequence[str]) -> None:
+    if paths:
+        console.show(f"{len(paths):,} paths may not be looked at and are left alone: {one_line(', '.join(paths))}")
 
 
 def _numbers(contents: Contents) -> tuple[str, str, str]:

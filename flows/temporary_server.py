@@ -15,6 +15,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
+from tasks.core.base.paths import absolute
+
 _SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
@@ -51,9 +53,7 @@ async def _serve(listening: socket.socket, database: Path) -> None:
     app = create_app(final=True, webserver_only=True)
     # Prefect makes its tables by hundreds of steps, in six seconds: once for all runs, where there is a home.
     with suppress(OSError, RuntimeError, sqlite3.Error):
-        kept = (
-            Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / f"tahoe-flow/prefect-{__version__}.db"
-        )
+        kept = absolute(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / f"tahoe-flow/prefect-{__version__}.db"
         _copy(kept, database)
     is_new = not database.exists()
     async with app.router.lifespan_context(app):

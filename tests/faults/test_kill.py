@@ -145,4 +145,4 @@ def test_runs_at_once_on_one_store_are_all_right(
             running = [command(one, environment) for one in given]
             assert [run.end() for run in running] == [0] * len(variants), [run.lines[-1] for run in running]
             assert [results(output) for output in outputs] == [undisturbed.results(one) for one in variants]
-            assert list(verify(Store(f"{at}/store"))) == []
+            assert list(verify(Store(f"{at}/store"), pytest.fail)) == []

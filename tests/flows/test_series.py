@@ -114,6 +114,12 @@ def test_other_cells_are_told_as_drift(run: Run, tmp_path: Path) -> None:
 def test_what_a_series_needs_is_never_pruned_nor_left_out(run: Run, tmp_path: Path) -> None:
     dataset = grow(tmp_path / "dataset", 2)
     run(dataset=dataset, keep_intermediates="none", **SIZES)
+    runs = tmp_path / "store" / "series" / "weekly" / "runs"
+    (entry,) = runs.iterdir()
+    for stray in ("README", "x.json.bak", f"{entry.name}.bak", "z.json"):
+        # The last as of a run whose entry is torn.
+        (runs / stray).write_bytes(entry.read_bytes()[:-9])
+    (runs.parent / "README").write_bytes(b"not ours")
     assert main(["store", "prune", "--days", "0", "--store", str(tmp_path / "store")]) == 0
     grow(dataset, 3)
     ran = run(dataset=dataset, **SIZES)

@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile, mkdtemp
 
+from tasks.core.base.paths import absolute
+
 # What libraries keep there is compiled or looked up anew, and no result depends on it.
 _CACHES = {"MPLCONFIGDIR": ("XDG_CONFIG_HOME", "~/.config"), "NUMBA_CACHE_DIR": ("XDG_CACHE_HOME", "~/.cache")}
 _ENOUGH_BYTES = 2**20
@@ -41,7 +43,7 @@ def _first_set(*names: str) -> str | None:
 
 def _can_write(folder: str) -> bool:
     try:
-        path = Path(folder).expanduser()
+        path = absolute(folder)
         path.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=path) as file:
             file.write(bytes(_ENOUGH_BYTES))

@@ -15,6 +15,7 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
 from tasks.core.base.errors import SourceError
+from tasks.core.base.paths import absolute
 from tasks.core.dataset.hub_waits import keep_waits
 from tasks.core.dataset.reading import OFFLINE, translated
 from tasks.core.storage.files import filesystem_of
@@ -199,7 +200,7 @@ def _exists(path: str) -> bool:
 
 def _folder(given: str) -> Place:
     try:
-        path = Path(given).expanduser().absolute()
+        path = absolute(given)
     except RuntimeError as error:
         raise SourceError(f"'{given}' is in a home folder that is not known: give the whole path") from error
     if not _exists(str(path)):

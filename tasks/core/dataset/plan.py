@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tasks.core.base.errors import SettingsError, SourceError
+from tasks.core.base.errors import SettingsError, SourceError, StoreError
 from tasks.core.base.settings import ALL, SYNTHETIC, RunSettings, Settings
 from tasks.core.dataset.cells import EXPRESSIONS, GENES
 from tasks.core.dataset.choice import choose_cells
@@ -160,6 +160,7 @@ def locate_dataset(settings: RunSettings) -> str:
 
     Raises:
         SettingsError: simulated cells are asked for without end.
+        StoreError: they would be written behind a link.
     """
     if not settings.is_synthetic:
         return settings.dataset
@@ -167,8 +168,10 @@ def locate_dataset(settings: RunSettings) -> str:
         raise SettingsError("--samples all: simulated cells have no end; say how many")
     files = store_of(settings).files
     folder = Path(files.root) if files.is_local else _user_cache()
-    simulated = folder / SYNTHETIC / f"version-{SIMULATION}-seed-{settings.seed}"
-    return str(write_dataset(simulated, settings.samples, settings.seed))
+    name = f"{SYNTHETIC}/version-{SIMULATION}-seed-{settings.seed}"
+    if any(files.is_linked(f"{name}/{part}") for part in ("data", "metadata")):
+        raise StoreError(f"{folder / name} lies behind a link or has one in it, and none is followed: remove that")
+    return str(write_dataset(folder / name, settings.samples, settings.seed))
 
 
 def _user_cache() -> Path:

@@ -7,8 +7,10 @@ began, so that it finds all its results in the store.
 
 import hashlib
 import json
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 
 from pydantic import ValidationError
 
@@ -22,6 +24,7 @@ from tasks.core.storage.runs import folders_of
 from tasks.core.storage.store import ObjectRef, Reference, Store, objects_of, store_of
 
 SERIES = "series"
+_ENTRY = re.compile(rf"{SERIES}/(?P<series>[^/]+)/runs/[^/]+\.json")
 _OF_NUMBERS = {"pca_dim", "clusters", "seed", "svd_tolerance", "svd_max_passes", "partition_cells", "block_cells"}
 
 
@@ -79,7 +82,7 @@ ALONE = Continuation()
 def continue_series(plan: Plan, settings: Settings) -> Continuation:
     """Find what a run of a series is to begin from."""
     store, series = store_of(settings), str(settings.series)
-    before = _last(store, series)
+    before = _last(store, _files(store, series)[series])
     if before is None:
         return Continuation(note=f"the first run of series '{series}'")
     unchanged = before.asked == _asked(plan, settings)
@@ -135,26 +138,29 @@ def conclude(settings: Settings, run: str, plan: Plan, learnt: Fitted, place: Co
 
 def entries(store: Store, series: str) -> Iterator[SeriesRun]:
     """Give the runs of a series, the oldest first."""
-    for file in store.files.whole(f"{SERIES}/{series}/runs"):
-        entry = _read(store, file)
-        if entry is not None:
-            yield entry
+    yield from filter(None, (_read(store, file) for file in _files(store, series)[series]))
 
 
 def spared(store: Store) -> set[str]:
     """Folders of what the next run of any series begins from, or the last one did."""
-    lasts: dict[str, Entry] = {}
-    for file in store.files.whole(SERIES):
-        _, series, *_ = file.path.split("/")
-        lasts[series] = file
-    read = [entry for file in lasts.values() if (entry := _read(store, file)) is not None]
-    refs = [ref for entry in read for ref in (entry.fitted, entry.start) if ref is not None]
-    return {folder for ref in refs for folder in folders_of([ref, _whole(store, ref)])}
+    lasts = [_last(store, files) for files in _files(store).values()]
+    refs = [ref for entry in lasts if entry for ref in (entry.fitted, entry.start) if ref is not None]
+    # Who only looks must change nothing.
+    return {folder for ref in refs for folder in folders_of([ref, _whole(store, ref, store.read)])}
 
 
-def _last(store: Store, series: str) -> SeriesRun | None:
-    files = list(store.files.whole(f"{SERIES}/{series}/runs"))
-    return next((entry for file in reversed(files) if (entry := _read(store, file)) is not None), None)
+def _files(store: Store, series: str = "") -> defaultdict[str, list[Entry]]:
+    """Files of the runs of a series, or of each, the oldest first."""
+    found = defaultdict(list)
+    for file in store.files.whole(f"{SERIES}/{series}/runs" if series else SERIES):
+        if match := _ENTRY.fullmatch(file.path):
+            found[match["series"]].append(file)
+    return found
+
+
+def _last(store: Store, files: Sequence[Entry]) -> SeriesRun | None:
+    """Of the files of a series, read the last one that is an entry."""
+    return next(filter(None, (_read(store, file) for file in reversed(files))), None)
 
 
 def _read(store: Store, file: Entry) -> SeriesRun | None:
@@ -164,10 +170,10 @@ def _read(store: Store, file: Entry) -> SeriesRun | None:
         return None
 
 
-def _whole(store: Store, ref: ObjectRef) -> Fitted | None:
+def _whole(store: Store, ref: ObjectRef, read: Callable[[ObjectRef], bytes] | None = None) -> Fitted | None:
     """Read what a run has fitted, if all that another run needs of it is there."""
     try:
-        fitted = Fitted.model_validate_json(store.get(ref))
+        fitted = Fitted.model_validate_json((read or store.get)(ref))
     except (CorruptObjectError, ValidationError):
         return None
     needed = objects_of([fitted.order, fitted.model, fitted.clustering.centres])

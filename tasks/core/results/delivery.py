@@ -78,8 +78,6 @@ class _Ours:
 
     def has(self, entry: Entry) -> bool:
         """Whether a file is one that is listed, and has not been changed since."""
-        if self.files.is_linked(entry.path):
-            return False
         alike = [output for output in self.listed if (output.name, output.size) == (entry.path, entry.size)]
         if not alike or (entry.size > _READ_BYTES and entry.modified < self.written):
             return bool(alike)

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +14,8 @@ from tasks.core.base.progress import Progress, report
 from tasks.core.base.settings import SYNTHETIC, RunSettings
 from tasks.core.model.series import SERIES, spared
 from tasks.core.storage.files import Entry
-from tasks.core.storage.runs import RUNS, RunMark, marks
-from tasks.core.storage.store import MANIFEST, MARKER, Store, is_folder, store_of
+from tasks.core.storage.runs import RUNS, RunMark, keep_folders, marks
+from tasks.core.storage.store import MANIFEST, MARKER, Store, is_folder, may_be_result, store_of
 
 _DAY = 24 * 3600.0
 # Manifests read at the same time: on S3 each takes a request, and a large run leaves many.
@@ -43,11 +43,13 @@ class Survey:
         results: of stages, by folder: the manifest, and what it names there.
         ours: files that are of the store as well.
         others: files that are of no result: left by others, or by a run that was killed.
+        unread: paths that may not be looked at.
     """
 
     results: dict[str, list[Entry]]
     ours: list[Entry]
     others: list[Entry]
+    unread: list[str]
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -63,7 +65,8 @@ def survey(store: Store) -> Survey:
     """
     store.check()
     by_folder: defaultdict[str, list[Entry]] = defaultdict(list)
-    for entry in store.files.walk():
+    unread: list[str] = []
+    for entry in store.files.walk(pass_by=unread.append):
         by_folder[entry.path.rpartition("/")[0]].append(entry)
     folders = [folder for folder, entries in by_folder.items() if _has_manifest(folder, entries)]
     results = {}
@@ -76,7 +79,7 @@ def survey(store: Store) -> Survey:
             by_folder[folder] = [entry for entry in by_folder[folder] if entry.path not in paths]
     rest = [entry for entries in by_folder.values() for entry in entries]
     ours = [entry for entry in rest if entry.path.partition("/")[0] in _OURS]
-    return Survey(results, ours, [entry for entry in rest if entry.path.partition("/")[0] not in _OURS])
+    return Survey(results, ours, [entry for entry in rest if entry.path.partition("/")[0] not in _OURS], unread)
 
 
 def by_stage(found: Survey) -> list[Contents]:
@@ -102,17 +105,26 @@ def by_run(store: Store, found: Survey) -> list[tuple[str, RunMark, Contents]]:
     return [(name, mark, used(name, mark)) for name, mark in marks(store)]
 
 
-def verify(store: Store) -> Iterator[str]:
+def verify(store: Store, pass_by: Callable[[str], None]) -> Iterator[str]:
     """Read every result's objects, and say of each damaged one what is wrong; it is made again when it is needed.
 
+    Args:
+        store: to read.
+        pass_by: told of each path that may not be looked at, and by its name is of no result.
+
     Raises:
-        StoreError: it is no store.
+        StoreError: it is no store; or, once all else is read, what may be a result may not be looked at.
     """
     store.check()
-    for entry in list(store.files.walk()):
+    unread: list[str] = []
+    for entry in list(store.files.walk(pass_by=unread.append)):
         folder, _, name = entry.path.rpartition("/")
         if name == MANIFEST and is_folder(folder):
             yield from store.damaged(folder)
+    for path in unread:
+        if may_be_result(path):
+            raise StoreError(f"cannot read {store.locate(path)}, which may hold results: permission denied")
+        pass_by(path)
 
 
 def prunable(store: Store, found: Survey, days: float) -> dict[str, int]:
@@ -124,8 +136,8 @@ def prunable(store: Store, found: Survey, days: float) -> dict[str, int]:
     for name, mark in marks(store):
         if mark.is_running:
             raise StoreError(f"run {name} is at work on {store.url}: try again when it has ended")
-    since = time.time() - days * _DAY
-    needed = spared(store) | {folder for _, mark in marks(store) if mark.seen >= since for folder in mark.folders}
+    since, recent = time.time() - days * _DAY, [mark for _, mark in marks(store) if mark.since_seen <= days * _DAY]
+    needed = spared(store) | {folder for mark in recent for folder in mark.folders}
     return {
         folder: found.sizes[folder]
         for folder, entries in found.results.items()
@@ -137,8 +149,7 @@ def prune(store: Store, found: Survey, days: float) -> dict[str, int]:
     """Remove what is prunable; give what was removed."""
     removed = prunable(store, found, days)
     store.remove(*removed)
-    since = time.time() - days * _DAY
-    old = {f"{RUNS}/{name}.json" for name, mark in marks(store) if mark.seen < since}
+    old = {f"{RUNS}/{name}.json" for name, mark in marks(store) if mark.since_seen > days * _DAY}
     for entry in found.ours:
         if entry.path in old:
             store.files.remove(entry.path)
@@ -150,17 +161,21 @@ def keep_only(settings: RunSettings, run: str) -> None:
     if settings.keep_intermediates == "all":
         return
     store = store_of(settings)
-    known = dict(marks(store))
-    at_work = [name for name, mark in known.items() if name != run and mark.is_running]
-    if at_work or run not in known:
+    others = dict(marks(store))
+    mine = others.pop(run, None)
+    kinds = _COUNTS if settings.keep_intermediates == "counts" else set()
+    kept = [folder for folder in mine.folders if folder.partition("/")[0] in kinds] if mine else []
+    if mine is not None:
+        # Before any is removed: no other run is to keep what this one does not, however this one goes on.
+        keep_folders(store, run, mine, kept)
+    at_work = [name for name, mark in others.items() if mark.is_running]
+    if at_work or mine is None:
         # What one needs that is at work cannot be known yet.
         why = f"for run {at_work[0]} is at work there" if at_work else "for the mark of this run is gone"
         report(Progress("store", note=f"all intermediates are kept, {why}"))
         return
-    others = spared(store) | {folder for name, mark in known.items() if name != run for folder in mark.folders}
-    kept = _COUNTS if settings.keep_intermediates == "counts" else set()
-    given_up = (folder for folder in known[run].folders if folder not in others)
-    store.remove(*(folder for folder in given_up if folder.partition("/")[0] not in kept))
+    needed = spared(store).union(kept, *(mark.folders for mark in others.values()))
+    store.remove(*(folder for folder in mine.folders if folder not in needed))
 
 
 def _has_manifest(folder: str, entries: Iterable[Entry]) -> bool:

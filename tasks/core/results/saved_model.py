@@ -173,7 +173,8 @@ def _quoted(text: str) -> str:
 
 
 def _files(settings: ApplySettings) -> Files:
-    return Store.at(settings.model, settings.patience, settings.credentials).files
+    # A model may be put together of links, as in the Hub's cache; nothing is written there.
+    return Files(settings.model, settings.patience, settings.credentials, follows_links=True)
 
 
 def _place(files: Files) -> str:

@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from itertools import accumulate, islice
 from operator import attrgetter
 from pathlib import Path, PurePath
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO, TypeVar
 
 from fsspec.implementations.local import LocalFileSystem
 
 from tasks.core.base.errors import SettingsError, StoreError, first_line
+from tasks.core.base.paths import absolute
 from tasks.core.base.settings import is_on_s3
 from tasks.core.storage.keyring import keyring
 
@@ -51,6 +53,9 @@ _PASSING = {
 }
 _DRAFT = re.compile(r"\..+\.[0-9a-f]{32}")
 _SOME = 10
+_LINKED = "it lies behind a link, and none is followed: remove that"
+# A draft by its name, and the same one each time: at most one stays of runs that are killed, until the next.
+_PROBE = f".probe.{0:032x}"
 _NO_CREDENTIALS = "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 
 
@@ -66,21 +71,27 @@ class Entry:
 class Files:
     """Files below a URL.
 
+    Of what is a link, or lies behind one that is below the root, nothing is there, and nothing can be written.
+
     Args:
         url: a path, or `s3://bucket/prefix`, taken as it stands.
         patience: seconds for which to go on trying where a server does not answer, or not well.
         credentials: name under which `keyring` holds those for S3; None for AWS's own.
+        follows_links: have links be what they lead to all the same: of files that are only read.
 
     Raises:
         SettingsError: the URL is of another kind.
     """
 
-    def __init__(self, url: str, patience: float, credentials: str | None = None) -> None:
+    def __init__(
+        self, url: str, patience: float, credentials: str | None = None, *, follows_links: bool = False
+    ) -> None:
         self.url = url
+        self.follows_links = follows_links
         self.patience = patience
         self.credentials = credentials
         self.is_local = not is_on_s3(url)
-        self.root = _root(url)
+        self.root = root_of(url)
         self._fs: Any = None
         self._keys = -1
 
@@ -107,7 +118,7 @@ class Files:
 
         def read() -> bytes:
             if self.is_local:
-                return self._disk(path).read_bytes()
+                return self._there(path).read_bytes()
             # In parts it would be read only after its size had been asked for.
             data: bytes = self.fs.cat_file(self._key(path), max_concurrency=1)
             return data
@@ -122,6 +133,19 @@ class Files:
             self._write(path, lambda: _replace_file(self._disk(path), data))
         else:
             self._write(path, lambda: self.fs.pipe_file(self._key(path), bytes(data)))
+
+    def check_writable(self) -> None:
+        """Raise StoreError unless a file can be written here; none is left, not of a process that is killed either."""
+
+        def open_unnamed() -> None:
+            _make_folder(Path(self.root))
+            TemporaryFile(dir=self.root).close()
+
+        if self.is_local:
+            self._write("", open_unnamed)
+        else:
+            self.write(_PROBE, b"")
+            self.remove(_PROBE)
 
     def move_in(self, local: Path, path: str) -> None:
         """Move a finished local file here."""
@@ -140,7 +164,7 @@ class Files:
 
         def describe() -> Entry | None:
             if self.is_local:
-                found = self._disk(path).stat()
+                found = self._there(path).stat()
                 return Entry(path, found.st_size, found.st_mtime)
             info = self.fs.info(self._key(path))
             is_file = info["type"] == "file"
@@ -154,9 +178,9 @@ class Files:
         """Digest of a file's bytes, read piece by piece, or None where there is no such file."""
 
         def digest() -> str | None:
-            if self.is_local and not self._disk(path).is_file():
+            if self.is_local and not self._there(path).is_file():
                 return None
-            with self._disk(path).open("rb") if self.is_local else self.fs.open(self._key(path), "rb") as file:
+            with self._there(path).open("rb") if self.is_local else self.fs.open(self._key(path), "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
 
         with suppress(FileNotFoundError):
@@ -196,11 +220,16 @@ class Files:
             return next((name for name in sorted(self._try("list", "", names)) if name and not _is_draft(name)), None)
         return None
 
-    def walk(self, folder: str = "") -> Iterator[Entry]:
-        """Give every file in a folder and below, drafts too, in order of path; links are none, and not followed."""
+    def walk(self, folder: str = "", pass_by: Callable[[str], None] | None = None) -> Iterator[Entry]:
+        """Give every file in a folder and below, drafts too, in order of path; links are none, and not followed.
+
+        Args:
+            folder: below the root.
+            pass_by: told of each folder that may not be looked at; None to have it raised.
+        """
 
         def find() -> list[Entry]:
-            return _list_disk(self.root, self._disk(folder)) if self.is_local else self._list_s3(folder)
+            return _list_disk(self.root, self._there(folder), pass_by) if self.is_local else self._list_s3(folder)
 
         with suppress(FileNotFoundError):
             yield from sorted(self._try("list", folder, find), key=attrgetter("path"))
@@ -209,8 +238,15 @@ class Files:
         """Give every file in a folder and below but the drafts that a killed process may have left there."""
         return (entry for entry in self.walk(folder) if not entry.path.rpartition("/")[2].startswith("."))
 
-    def _disk(self, path: str) -> Path:
+    def _there(self, path: str) -> Path:
+        if not self.follows_links and self.is_linked(path):
+            raise FileNotFoundError(errno.ENOENT, _LINKED)
         return Path(self.root, path)
+
+    def _disk(self, path: str) -> Path:
+        """Where to write or remove a file: in place of a link, but not behind one."""
+        folder, _, name = path.rpartition("/")
+        return self._there(folder) / name
 
     def _key(self, path: str) -> str:
         return f"{self.root}/{path}" if path else self.root
@@ -273,18 +309,23 @@ def filesystem_of(url: str, credentials: str | None = None) -> tuple[Any, str]:
         StoreError: nothing is held under the name.
     """
     if not is_on_s3(url):
-        return LocalFileSystem(), _root(url)
+        return LocalFileSystem(), root_of(url)
     # It takes a while to import.
     from s3fs import S3FileSystem  # noqa: PLC0415
 
-    return S3FileSystem(skip_instance_cache=True, **_S3_OPTIONS, **keyring.options(credentials)), _root(url)
+    return S3FileSystem(skip_instance_cache=True, **_S3_OPTIONS, **keyring.options(credentials)), root_of(url)
 
 
-def _root(url: str) -> str:
+def root_of(url: str) -> str:
+    """Where a URL begins: a path from the root on, or a bucket and prefix.
+
+    Raises:
+        SettingsError: the URL is of another kind, or in a home folder that is not known.
+    """
     if is_on_s3(url):
         return url.partition("://")[2].rstrip("/")
     try:
-        return str(Path(url).expanduser().absolute())
+        return str(absolute(url))
     except RuntimeError:
         raise SettingsError(f"{url}: there is no such home folder") from None
 
@@ -321,20 +362,25 @@ def _reason(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or first_line(error)
 
 
-def _list_disk(root: str, folder: Path) -> list[Entry]:
+def _list_disk(root: str, folder: Path, pass_by: Callable[[str], None] | None) -> list[Entry]:
     def refuse(error: OSError) -> None:
+        if isinstance(error, PermissionError) and pass_by is not None and error.filename != str(folder):
+            pass_by(str(Path(error.filename).relative_to(root)))
         # Another run may have removed it.
-        if not isinstance(error, FileNotFoundError):
+        elif not isinstance(error, FileNotFoundError):
             raise error
 
     found = []
     for parent, _, names in os.walk(folder, onerror=refuse):
         for name in names:
             path = Path(parent, name)
-            with suppress(FileNotFoundError):
+            try:
                 info = path.lstat()
-                if stat.S_ISREG(info.st_mode):
-                    found.append(Entry(str(path.relative_to(root)), info.st_size, info.st_mtime))
+            except OSError as error:
+                refuse(error)
+                continue
+            if stat.S_ISREG(info.st_mode):
+                found.append(Entry(str(path.relative_to(root)), info.st_size, info.st_mtime))
     return found
 
 

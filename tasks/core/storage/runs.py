@@ -3,7 +3,7 @@
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +19,8 @@ RUNS = "runs"
 _BEAT_SECONDS = 30.0
 # A run elsewhere that has not been heard of for so long is dead: of ten signs of life none has come.
 _SILENCE_SECONDS = 300.0
+# One whose process is seen here may be stopped; or it is over, could not say so, and its process has gone on.
+_SILENCE_SECONDS_HERE = 3600.0
 # What a calendar can tell.
 _LATEST = 2.0**37
 
@@ -32,7 +34,7 @@ class RunMark(Reference):
         process: that it is the work of.
         ended: whether it ended, well or not.
         asked: the settings that tell runs apart.
-        folders: of all results that it used; known once it has ended well.
+        folders: of all results that it used and leaves; known once it has ended well.
         flow_run: Prefect's id of it.
         why: it ended without results, where it did.
     """
@@ -48,10 +50,16 @@ class RunMark(Reference):
 
     @property
     def is_running(self) -> bool:
-        """Whether it is at work: of a process of this machine that is known, of another's it is told by its signs."""
+        """Whether it is at work: its process is not known to be gone, and it is not silent for too long."""
         if self.ended or self.process.is_gone:
             return False
-        return self.process.is_here or time.time() - self.seen < _SILENCE_SECONDS
+        silence = _SILENCE_SECONDS_HERE if self.process.is_here else _SILENCE_SECONDS
+        return self.since_seen < silence
+
+    @property
+    def since_seen(self) -> float:
+        """Seconds since it gave a sign of life; by a clock that is wrong, until it will have."""
+        return abs(time.time() - self.seen)
 
     @property
     def state(self) -> str:
@@ -60,7 +68,7 @@ class RunMark(Reference):
             return "running"
         if not self.ended:
             return "killed"
-        return "ended" if self.folders else f"failed: {self.why}"
+        return f"failed: {self.why}" if self.why else "ended"
 
 
 @dataclass
@@ -106,6 +114,11 @@ class RunMarker:
         of_run |= {"seen": time.time(), "process": this_process()}
         mark = RunMark(ended=ended, folders=folders, why=why, **of_run)
         _write_mark(self.store, self.name, mark)
+
+
+def keep_folders(store: Store, name: str, mark: RunMark, folders: Iterable[str]) -> None:
+    """Say of a run that has ended that it leaves no more than some of the results that it used."""
+    _write_mark(store, name, mark.model_copy(update={"folders": tuple(folders)}))
 
 
 def end_mark(store: Store, flow_run: str, why: str) -> None:

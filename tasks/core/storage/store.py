@@ -11,14 +11,13 @@ but objects that a manifest names in its own folder, and that manifest.
 import hashlib
 import json
 import re
-import uuid
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 import xxhash
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -31,7 +30,7 @@ from tasks.core.base.environment import (
 )
 from tasks.core.base.errors import CorruptObjectError, StoreError
 from tasks.core.base.settings import RunSettings
-from tasks.core.storage.files import Files
+from tasks.core.storage.files import Files, root_of
 
 MARKER, FORMAT = "tahoe-store.json", 1
 MANIFEST = "manifest.json"
@@ -128,24 +127,24 @@ class Store:
         self.files = Files(url, patience, credentials)
 
     @classmethod
-    @lru_cache(maxsize=8)
-    def at(cls, url: str, patience: float = PATIENCE, credentials: str | None = None) -> Self:
+    def at(cls, url: str, patience: float = PATIENCE, credentials: str | None = None) -> "Store":
         """Give the store at a URL, one object a process."""
-        return cls(url, patience, credentials)
+        return _opened(url, root_of(url), patience, credentials)
 
     def __reduce__(self) -> tuple[Callable[..., "Store"], tuple[str, float, str | None]]:
-        # Another process opens it for itself, with the credentials that it holds.
-        return _store_at, (self.url, self.files.patience, self.files.credentials)
+        # Another process opens it for itself, with the credentials that it holds, and may work in another folder.
+        url = self.files.root if self.files.is_local else self.url
+        return Store.at, (url, self.files.patience, self.files.credentials)
 
     def locate(self, path: str) -> str:
         """Full path of an object, for messages and for readers outside this class."""
         return self.files.locate(path)
 
     def claim(self) -> None:
-        """Make a place that is new or empty a store, and see that it can be written.
+        """Make a place that is new or empty a store.
 
         Raises:
-            StoreError: it is no store and not empty, or a store of another format, or cannot be written.
+            StoreError: it is no store and not empty, or a store of another format, or a new one cannot be written.
         """
         if not self._is_marked():
             there = self.files.first()
@@ -153,26 +152,22 @@ class Store:
             if there is not None and not self._is_marked():
                 raise StoreError(
                     f"--store {self.url} is no store, for it has no {MARKER}, and it is not empty: {there!r} is there; "
-                    "name a new or an empty folder"
+                    "name a new or an empty folder; if an earlier version made this one, it can be removed by hand"
                 )
             self.files.write(MARKER, json.dumps({"format": FORMAT}).encode())
-        self.check_writable()
 
     def check(self) -> None:
         """Raise StoreError unless the place is a store of the format that this code knows."""
         if not self._is_marked():
-            raise StoreError(f"--store {self.url} is no store: it has no {MARKER}")
-
-    def check_writable(self) -> None:
-        """Raise StoreError unless an object can be written here."""
-        probe = f".probe-{uuid.uuid4().hex}"
-        self.files.write(probe, b"")
-        self.files.remove(probe)
+            raise StoreError(
+                f"--store {self.url} is no store: it has no {MARKER}; name another, and if an earlier version made "
+                "this one, with folders such as runs, streaming and matrix, remove it by hand"
+            )
 
     def put(self, path: str, data: bytes | memoryview, rows: int = 0) -> ObjectRef:
         """Write an object whole or not at all, and return its reference."""
         ref = ObjectRef(path=path, size=len(data), checksum=_checksum(data), rows=rows)
-        self._write(path, data)
+        self.files.write(path, data)
         return ref
 
     def keep(self, stage: str, name: str, data: bytes | memoryview, rows: int = 0) -> ObjectRef:
@@ -181,17 +176,36 @@ class Store:
         return self.answer(key, Kept, lambda: Kept(object=self.put(f"{key.folder}/{name}", data, rows))).result.object
 
     def get(self, ref: ObjectRef) -> bytes:
-        """Read an object whole.
+        """Read an object whole; the stage that made it counts as not done where it is not.
 
         Raises:
-            CorruptObjectError: it is missing or not what its reference says; the stage that made it counts as not done.
+            CorruptObjectError: it is missing or not what its reference says.
             StoreError: the store cannot be read.
         """
         try:
-            return self._read(ref)
+            return self.read(ref)
         except CorruptObjectError:
             self.forget(ref.folder)
             raise
+
+    def read(self, ref: ObjectRef) -> bytes:
+        """Read an object whole, and change nothing.
+
+        Raises:
+            CorruptObjectError: it is missing or not what its reference says.
+            StoreError: the store cannot be read.
+        """
+        where = self.locate(ref.path)
+        data = self.files.read(ref.path)
+        if data is None:
+            how = "a link, or lies behind one" if self.files.is_linked(ref.path) else "gone"
+            raise CorruptObjectError(f"{where} is {how}")
+        if len(data) != ref.size or _checksum(data) != ref.checksum:
+            raise CorruptObjectError(
+                f"{where} is damaged: {len(data):,} bytes with checksum {_checksum(data)}, "
+                f"written were {ref.size:,} with {ref.checksum}"
+            )
+        return data
 
     def finish(self, key: StageKey, result: R, environments: Iterable[str] = ()) -> Outcome[R]:
         """Write a stage's manifest, by which later runs find its result, and what has made it.
@@ -204,7 +218,7 @@ class Store:
         made_in = frozenset({environment(), *collected_environments(), *environments})
         made_by = {"made_by": key.model_dump(mode="json"), "environments": [json.loads(one) for one in sorted(made_in)]}
         text = json.dumps(made_by | {"result": result.model_dump(mode="json")})
-        self._write(f"{key.folder}/{MANIFEST}", text.encode())
+        self.files.write(f"{key.folder}/{MANIFEST}", text.encode())
         return Outcome(result, cached=False, environments=made_in)
 
     def find(self, key: StageKey, kind: type[R]) -> "Outcome[R] | None":
@@ -261,8 +275,7 @@ class Store:
 
     def forget(self, folder: str) -> None:
         """Have a stage count as not done, by removing the manifest of its result."""
-        if not self.files.is_linked(folder):
-            self.files.remove(f"{folder}/{MANIFEST}")
+        self.files.remove(f"{folder}/{MANIFEST}")
 
     def damaged(self, folder: str) -> list[str]:
         """Read all that a manifest names in its folder; say of each damaged object, or of it, what is wrong.
@@ -274,7 +287,7 @@ class Store:
             return [f"{self.locate(folder)}/{MANIFEST} is no manifest of this result"]
         for ref in named:
             try:
-                self._read(ref)
+                self.read(ref)
             except CorruptObjectError as error:
                 told.append(str(error))
         if told:
@@ -298,49 +311,26 @@ class Store:
         return True
 
     def _manifest(self, folder: str) -> _Manifest | None:
-        path = f"{folder}/{MANIFEST}"
-        if not is_folder(folder) or self.files.is_linked(path):
+        if not is_folder(folder):
             return None
         try:
-            manifest = _Manifest.model_validate_json(self.files.read(path) or b"")
+            manifest = _Manifest.model_validate_json(self.files.read(f"{folder}/{MANIFEST}") or b"")
         except ValidationError:
             return None
         return manifest if manifest.made_by.folder == folder else None
 
-    def _read(self, ref: ObjectRef) -> bytes:
-        where = self.locate(ref.path)
-        if self.files.is_linked(ref.path):
-            raise CorruptObjectError(f"{where} is a link, or lies behind one")
-        data = self.files.read(ref.path)
-        if data is None:
-            raise CorruptObjectError(f"{where} is gone")
-        if len(data) != ref.size or _checksum(data) != ref.checksum:
-            raise CorruptObjectError(
-                f"{where} is damaged: {len(data):,} bytes with checksum {_checksum(data)}, "
-                f"written were {ref.size:,} with {ref.checksum}"
-            )
-        return data
-
-    def _write(self, path: str, data: bytes | memoryview) -> None:
-        folder = path.rpartition("/")[0]
-        if self.files.is_linked(folder):
-            raise StoreError(
-                f"cannot write {self.locate(path)}: {folder} lies behind a link; a store has none, remove it"
-            )
-        self.files.write(path, data)
-
     def _are_in(self, folder: str, refs: list[ObjectRef]) -> bool:
         if len(refs) == 1:
-            return not self.files.is_linked(refs[0].path) and self.files.size(refs[0].path) == refs[0].size
-        if self.files.is_linked(folder):
-            return False
+            return self.files.size(refs[0].path) == refs[0].size
         # On S3 a request lists a thousand objects, where each by itself would take one.
         sizes = {entry.path: entry.size for entry in self.files.walk(folder)}
         return all(sizes.get(ref.path) == ref.size for ref in refs)
 
 
-def _store_at(url: str, patience: float, credentials: str | None) -> Store:
-    return Store.at(url, patience, credentials)
+# A relative path is of another place once the process works in another folder.
+@lru_cache(maxsize=8)
+def _opened(url: str, root: str, patience: float, credentials: str | None) -> Store:  # noqa: ARG001
+    return Store(url, patience, credentials)
 
 
 def store_of(settings: RunSettings) -> Store:
@@ -356,6 +346,11 @@ def output_of(settings: RunSettings) -> Store:
 def is_folder(path: str) -> bool:
     """Whether a path is that of a stage's result."""
     return re.fullmatch(_FOLDER, path) is not None
+
+
+def may_be_result(path: str) -> bool:
+    """Whether a path lies where results do, as far as its name tells."""
+    return re.fullmatch(_STAGE, path.partition("/")[0]) is not None
 
 
 def _refs_in(result: Any) -> Iterator[ObjectRef]:

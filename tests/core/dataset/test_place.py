@@ -94,6 +94,9 @@ def test_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     write_of_one_drug(tmp_path / "cells", "a")
     assert drugs_of("~/cells", tmp_path / "store") == {"a"}
+    monkeypatch.chdir(tmp_path)
+    write_of_one_drug(tmp_path / "~" / "cells", "b")
+    assert drugs_of("./~/cells", tmp_path / "store") == {"b"}
     with pytest.raises(SourceError, match="there is no folder '~/nowhere'"):
         plan_of("~/nowhere", tmp_path / "store")
     with pytest.raises(SourceError, match="home folder that is not known"):

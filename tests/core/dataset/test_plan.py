@@ -4,10 +4,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core.base.errors import DataError, SettingsError, SourceError
+from tasks.core.base.errors import DataError, SettingsError, SourceError, StoreError
 from tasks.core.base.settings import Settings
-from tasks.core.dataset.plan import check_sizes, make_plan
+from tasks.core.dataset.plan import check_sizes, locate_dataset, make_plan
 from tasks.core.dataset.source import stream_partition
+from tasks.core.dataset.synthetic import VERSION as SIMULATION
 from tasks.core.references.cells import Partition, Plan
 from tests.small_dataset import gene_table, random_cells, table_of, write_dataset
 
@@ -147,3 +148,16 @@ def test_a_corrupt_page_is_named_by_shard_and_rows(dataset: Path) -> None:
     made = plan(dataset)
     with pytest.raises(DataError, match=r"shard data/train-00000-of-00002\.parquet, rows from 0 on"):
         list(stream_partition(made.partitions[0]))
+
+
+@pytest.mark.parametrize("linked", ["synthetic", f"synthetic/version-{SIMULATION}-seed-42", "data", "metadata"])
+def test_simulated_cells_are_not_written_behind_a_link_in_a_store(tmp_path: Path, linked: str) -> None:
+    asked = Settings(dataset="synthetic", samples=10, store=str(tmp_path / "store"))
+    inside = "" if "synthetic" in linked else f"synthetic/version-{SIMULATION}-seed-42/"
+    link = tmp_path / "store" / inside / linked
+    link.parent.mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match=r"link.*none is followed"):
+        locate_dataset(asked)
+    assert not list((tmp_path / "elsewhere").iterdir())

@@ -1,5 +1,7 @@
 import errno
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -197,12 +199,84 @@ def test_links_are_seen(tmp_path: Path) -> None:
         assert [entry.path for entry in files.walk()] == ["folder/file"]
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("path", ["runs/file", "runs/deep/file"])
+def test_nothing_is_read_written_listed_or_removed_behind_a_link(tmp_path: Path, path: str) -> None:
+    elsewhere, made = Files(str(tmp_path / "elsewhere"), patience=5), tmp_path / "made"
+    elsewhere.write(path.removeprefix("runs/"), b"another's")
+    made.write_bytes(b"ours")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "runs").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "linked").symlink_to(tmp_path / "root")
+    before = contents(tmp_path / "elsewhere")
+    for place in ("root", "linked"):
+        files = Files(str(tmp_path / place), patience=5)
+        assert [files.read(path), files.size(path), files.sha256(path), *files.walk("runs")] == [None] * 3
+        for write in (lambda: files.write(path, b"ours"), lambda: files.move_in(made, path)):  # noqa: B023
+            with pytest.raises(StoreError, match=r"runs/.*: it lies behind a link, and none is followed: remove that"):
+                write()
+        files.remove(path)
+        files.remove_emptied("runs")
+        assert contents(tmp_path / "elsewhere") == before
+        assert Files(str(tmp_path / place), patience=5, follows_links=True).read(path) == b"another's"
+
+
+def test_what_is_a_link_itself_is_replaced_or_removed_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    files = Files(str(tmp_path / "root"), patience=5)
+    files.write("other", b"")
+    (tmp_path / "elsewhere").write_bytes(b"another's")
+    for change in (lambda: files.write("file", b"ours"), lambda: files.remove("file")):
+        (tmp_path / "root" / "file").unlink(missing_ok=True)
+        (tmp_path / "root" / "file").symlink_to(tmp_path / "elsewhere")
+        assert (files.read("file"), files.entry("file")) == (None, None)
+        change()
+        assert not (tmp_path / "root" / "file").is_symlink()
+    assert (tmp_path / "elsewhere").read_bytes() == b"another's"
+
+
+KILLED = """
+import os, signal, sys
+from tasks.core.storage.files import Files
+files = Files(sys.argv[1], 5)
+Files.remove = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+files.check_writable()
+"""
+
+
+def test_a_place_that_is_checked_is_left_as_it_was(place: str) -> None:
+    files = Files(place, patience=5)
+    # One that was killed before it could tidy up is of no weight, and the next one does.
+    subprocess.run([sys.executable, "-c", KILLED, place], check=False)
+    assert (files.first(), list(files.whole(""))) == (None, [])
+    files.check_writable()
+    assert list(files.walk()) == []
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
+        with pytest.raises(StoreError, match=f"^cannot write {place}[^\n]*$"):
+            Files(str(place), patience=5).check_writable()
+
+
 def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     Files("~/store", patience=5).write("file", b"abc")
     assert (tmp_path / "home" / "store" / "file").read_bytes() == b"abc"
     with pytest.raises(SettingsError, match="no such home folder"):
         Files("~nobody-of-this-name/store", patience=5)
+
+
+def test_only_a_tilde_at_the_very_beginning_is_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("~", "~nobody-of-this-name", "~/store"):
+        Files(f"./{name}", patience=5).write("file", b"abc")
+        assert (tmp_path / name / "file").read_bytes() == b"abc"
+    assert not (tmp_path / "home").exists()
 
 
 def test_a_server_that_comes_back_is_waited_for(own_server: S3Server) -> None:

@@ -48,7 +48,9 @@ def test_a_run_whose_process_is_dead_is_known_at_once(tmp_path: Path) -> None:
     assert (mark.is_running, mark.state) == (False, "killed")
 
 
-@pytest.mark.parametrize(("silent", "is_running"), [(0.0, True), (240.0, True), (360.0, False)])
+@pytest.mark.parametrize(
+    ("silent", "is_running"), [(0.0, True), (240.0, True), (360.0, False), (-240.0, True), (-360.0, False)]
+)
 def test_a_run_of_another_machine_is_known_by_its_signs_of_life(
     tmp_path: Path, silent: float, *, is_running: bool
 ) -> None:
@@ -60,6 +62,22 @@ def test_a_run_of_another_machine_is_known_by_its_signs_of_life(
     assert only_mark(store).model_copy(update=of_another).is_running == is_running
     # Of one that is stopped, or whose machine sleeps, nothing is heard either; here it is seen.
     assert only_mark(store).model_copy(update=of_another | {"process": this_process()}).is_running
+
+
+@pytest.mark.parametrize("silent", [4000.0, -4000.0])
+def test_a_run_that_could_not_say_that_it_is_over_holds_up_nothing_for_longer_than_an_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: float
+) -> None:
+    store = Store(str(tmp_path))
+    marker = RunMarker(store, Settings())
+    marker.begin()
+    with monkeypatch.context() as disk:
+        disk.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(StoreError, match="No space left"):
+            marker.fail("of this")
+    left = only_mark(store)
+    assert (left.ended, left.process) == (False, this_process())
+    assert (left.is_running, left.model_copy(update={"seen": time.time() - silent}).state) == (True, "killed")
 
 
 def test_a_run_gives_signs_of_life_whatever_it_is_at_and_none_once_it_has_ended(

@@ -1,4 +1,5 @@
 import json
+import pickle
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,11 +38,6 @@ def store(place: str) -> Store:
 
 def make(store: Store, number: int = 1) -> Result:
     return Result(number=number, data=store.put(f"{KEY.folder}/0.arrow", b"some data", rows=3))
-
-
-def test_a_place_can_be_checked_and_is_left_as_it_was(store: Store) -> None:
-    store.check_writable()
-    assert paths(store) == []
 
 
 def test_what_is_put_is_got(store: Store) -> None:
@@ -154,10 +150,16 @@ def test_a_lost_object_is_named(store: Store) -> None:
         store.get(made.data)
 
 
-def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot write"):
-        Store(str(tmp_path / "file")).check_writable()
+def test_a_relative_place_is_where_the_process_works_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        Store.at("store").files.write("file", name.encode())
+        assert Store.at("store") is Store.at("store")
+    sent = pickle.dumps(Store.at("store"))
+    monkeypatch.chdir(tmp_path)
+    assert pickle.loads(sent).files.read("file") == b"b"  # noqa: S301  (as workers are sent it)
+    assert (tmp_path / "a" / "store" / "file").read_bytes() == b"a"
 
 
 def test_an_unknown_scheme_is_refused() -> None:
