@@ -24,7 +24,7 @@ from deployments.definitions import ROOT
 from deployments.noted import note, noted
 from flows import console
 from flows.child import end_with_parent
-from flows.proxies import fit_proxies
+from flows.network import fit_network
 from tasks.core.base.errors import SettingsError, TahoeFlowError
 
 _START_SECONDS = 120.0
@@ -77,7 +77,7 @@ def _stop(file: Path) -> None:
 
 def _start(home: Path, host: str, port: int) -> NoReturn:
     definitions.read()
-    fit_proxies()
+    fit_network()
     _check_place(home / "served.json", host, port)
     for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(stop) != signal.SIG_IGN:  # as under nohup

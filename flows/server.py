@@ -6,6 +6,7 @@ are imported: half the wait, and less memory.
 """
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from prefect.settings import (
 from pydantic import ValidationError
 
 from flows.child import undisturbed
-from flows.proxies import fit_proxies
+from flows.network import fit_network
 from tasks.core.base.errors import SettingsError, TahoeFlowError, first_line
 
 # Prefect's client tries four times to connect.
@@ -109,12 +110,16 @@ class Server:
 def _explain(url: str, why: BaseException) -> str:
     status = why.response.status_code if isinstance(why, httpx.HTTPStatusError) else None
     said = f"{type(why).__name__}: {first_line(why)}"
-    if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+    if isinstance(why, httpx.InvalidURL) or not re.match("https?://[^/?#]", url, re.IGNORECASE):
+        told = f"{url} is no address of a Prefect server's API: write it as http://HOST:4200/api"
+    elif status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
         told = (
             f"the Prefect server at {url} answers {status}: set PREFECT_API_AUTH_STRING or PREFECT_API_KEY as it asks"
         )
     elif status or isinstance(why, ValueError | TypeError):
-        such = "" if url.endswith("/api") else f", perhaps {url}/api"
+        bare = url.partition("?")[0].partition("#")[0].rstrip("/")
+        right = bare if bare.endswith("/api") else f"{bare}/api"
+        such = "" if right == url else f", perhaps {right}"
         told = f"{url} is not the API of a Prefect server, it answers {status or 'as others do'}: name one{such}"
     elif isinstance(why, RuntimeError):
         told = f"the Prefect server at {url} cannot be used ({first_line(why)}): name another"
@@ -126,7 +131,7 @@ def _explain(url: str, why: BaseException) -> str:
 
 
 def _configured_url() -> str | None:
-    fit_proxies()
+    fit_network()
     # Prefect reads its settings when first asked for some, warns of a home that cannot be written, which no run needs,
     # and refuses them in many ways.
     try:
@@ -152,7 +157,7 @@ def configured() -> Server:
 
     Raises:
         ServerError: none is.
-        SettingsError: Prefect's settings, or the proxies, are not in order.
+        SettingsError: Prefect's settings, proxies or certificates are not in order.
     """
     url = _configured_url()
     if not url:
@@ -165,7 +170,7 @@ def chosen() -> Iterator[Server]:
     """Give the server that is configured, or one that ends with the block; it may still be starting.
 
     Raises:
-        SettingsError: Prefect's settings, or the proxies, are not in order.
+        SettingsError: Prefect's settings, proxies or certificates are not in order.
     """
     url = _configured_url()
     if not url:

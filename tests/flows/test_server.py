@@ -93,6 +93,19 @@ def test_an_address_is_set_right_or_told_how(prefect_server: None) -> None:
     assert "see whether it is http or https" in refusal(right.replace("http", "https"))
 
 
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:9/api", "localhost:9/api", "http:/localhost:9/api", "http://", "http://h:x"]
+)
+def test_what_is_no_address_is_told_its_form(url: str) -> None:
+    assert "write it as http://HOST:4200/api, or unset PREFECT_API_URL" in refusal(url)
+
+
+@pytest.mark.parametrize("rest", ["/api?x=1", "?x=1", "/api/#top", "/#/runs"])
+def test_what_stands_behind_an_address_is_left_out(rest: str) -> None:
+    with service(404, b"") as url:
+        assert f"name one, perhaps {url}/api, or unset" in refusal(url + rest)
+
+
 def test_a_password_in_the_address_is_not_shown() -> None:
     assert "http://127.0.0.1:9/api does not answer" in refusal("http://user:secret@127.0.0.1:9/api")
 

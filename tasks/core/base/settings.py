@@ -4,6 +4,7 @@ The command line, environment variables, settings files and the flows' parameter
 run that fits a model, and `ApplySettings`, of one that applies it.
 """
 
+import os
 import re
 from typing import Annotated, Literal, Self
 
@@ -30,7 +31,11 @@ def available_cores() -> int:
     """Cores this process may use: in a container, whose quota is a share of time, fewer than the machine has."""
     from joblib import cpu_count  # noqa: PLC0415  (a command that only complains should not wait for it)
 
-    cores: int = cpu_count()
+    try:
+        cores: int = cpu_count()
+    except ValueError:
+        shown = ascii(os.environ.get("LOKY_MAX_CPU_COUNT"))
+        raise SettingsError(f"LOKY_MAX_CPU_COUNT={shown} is no whole number: give one, or unset it") from None
     return cores
 
 

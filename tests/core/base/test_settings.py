@@ -5,6 +5,7 @@ import pytest
 from joblib.externals.loky.backend import context
 from pydantic import ValidationError
 
+from tasks.core.base.errors import SettingsError
 from tasks.core.base.refusals import explain
 from tasks.core.base.settings import Settings, available_cores
 
@@ -79,3 +80,11 @@ def test_a_container_gets_workers_by_its_share_of_the_host(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64), raising=False)
     assert available_cores() == cores
     assert Settings().threads == cores
+
+
+@pytest.mark.parametrize("given", ["four", "1.5", ""])
+def test_a_number_of_cores_that_is_none_is_named(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", given)
+    with pytest.raises(SettingsError, match=r"^LOKY_MAX_CPU_COUNT=.* is no whole number: ") as told:
+        available_cores()
+    assert "\n" not in str(told.value)

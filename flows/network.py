@@ -1,4 +1,7 @@
-"""Proxies, as the environment names them: never for this machine's own servers, and found good before any work."""
+"""What the environment tells clients of servers, found good before any work: certificates, and proxies.
+
+This machine's own servers are never asked through a proxy.
+"""
 
 import os
 import ssl
@@ -9,14 +12,24 @@ from tasks.core.base.errors import SettingsError, first_line
 
 _LOOPBACK = "localhost,127.0.0.1,::1"
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+# Of each line, clients read the first that is set.
+_CERTIFICATES = (
+    ("SSL_CERT_FILE", "SSL_CERT_DIR"),
+    ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    ("AWS_CA_BUNDLE",),
+    ("PREFECT_API_SSL_CERT_FILE",),
+)
+_FILES = {"SSL_CERT_FILE", "PREFECT_API_SSL_CERT_FILE"}
 
 
-def fit_proxies() -> None:
-    """Have this process, and those that it starts, reach their own machine directly.
+def fit_network() -> None:
+    """Have this process, and those that it starts, reach their own machine directly, and others at all.
 
     Raises:
         SettingsError: a variable is not what the clients of servers can use.
     """
+    for names in _CERTIFICATES:
+        _check_certificates(next((name for name in names if os.environ.get(name)), None))
     # Where both are set, most clients read this one.
     name = "no_proxy" if os.environ.get("no_proxy") else "NO_PROXY"
     spared = os.environ.get(name, "")
@@ -34,6 +47,22 @@ def fit_proxies() -> None:
         # Without its value, which may hold a password.
         hint = "is no proxy that can be used: give http://host:port (SOCKS needs pip install 'httpx[socks]')"
         raise SettingsError(f"{wrong} {hint}") from None
+
+
+def _check_certificates(name: str | None) -> None:
+    if name is None:
+        return
+    path = os.environ[name]
+    if name not in _FILES and any(map(os.path.isdir, path.split(os.pathsep))):
+        return
+    told = "names no folder"
+    try:
+        if name != "SSL_CERT_DIR":
+            ssl.create_default_context(cafile=path)
+            return
+    except OSError as error:
+        told = f"names no file of certificates ({error.strerror or first_line(error)})"
+    raise SettingsError(f"{name}={path} {told}: name one that is there, or unset it")
 
 
 def _is_usable(proxy: str) -> bool:
