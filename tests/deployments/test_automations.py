@@ -59,9 +59,9 @@ def test_a_webhook_hears_of_a_failed_run_and_of_one_with_skipped_data(
 
     cells = [cell({9: 0.5}), *random_cells(59, 40)]
     dataset = write_dataset(tmp_path / "dataset", [table_of(cells)], gene_table(40))
-    small = {"dataset": str(dataset), "samples": 60, "clusters": 2, "output": places["output"]}
-    failed = served.click_run("on-demand", **small, store=places["store"], pca_dim=500)
-    skipping = {"on_bad_data": "skip", "most_skipped": 0.5, "store": f"{places['store']}-2"}
+    small = {"dataset": str(dataset), "samples": 60, "clusters": 2}
+    failed = served.click_run("on-demand", **small, **places, pca_dim=500)
+    skipping = {"on_bad_data": "skip", "most_skipped": 0.5} | {name: f"{place}-2" for name, place in places.items()}
     skipped = served.click_run("full-weekly", **small, **skipping, pca_dim=5, keep_intermediates="all")
     # What the form lets pass, the run refuses with the words of the command line.
     assert "--pca_dim 500" in served.end_of(failed)["message"]
