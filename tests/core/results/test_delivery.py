@@ -438,7 +438,7 @@ def test_whenever_two_machines_meet_in_one_output_the_next_run_makes_it_whole(tm
     most = max(calls(made, str(tmp_path / f"counted-{number}")) for number, made in enumerate((A, B))) + 1
     for first in range(1, most + 1):
         # The second one whole, and a share of the moments at which it may be stopped as well.
-        for second in (at for at in range(1, most + 1) if at == most or (first + at) % 12 == 0):
+        for second in (at for at in range(1, most + 1) if at == most or (first + at) % 24 == 0):
             url = str(tmp_path / f"{first}-{second}")
             output = Store(url)
             for name in FOREIGN:
