@@ -291,7 +291,10 @@ def _clear(files: Files, names: Collection[str]) -> None:
 def _is_whole(files: Files) -> bool:
     """Whether all that the record lists is there, if there is one of this project's."""
     record = _parse(_OfRecord, files.read(RECORD))
-    return record is None or all(_Ours(files, (output,)).has_at(output.name) for output in record.outputs)
+    if record is None:
+        return True
+    ours = _Ours(files, record.outputs)
+    return len(ours.listed) == len(record.outputs) and all(ours.has_at(output.name) for output in ours.listed)
 
 
 def _check_apart(output: Store) -> None:
