@@ -65,8 +65,10 @@ def drafting(output: Store) -> Iterator[Draft]:
             shutil.rmtree(folder, ignore_errors=True)
             if is_alone:
                 with suppress(OSError):
-                    (drafts / _LOCK).unlink()
-                    drafts.rmdir()
+                    # By the lock the next run knows what could not be removed.
+                    if [path.name for path in drafts.iterdir()] == [_LOCK]:
+                        (drafts / _LOCK).unlink()
+                        drafts.rmdir()
 
 
 def _folder_for(output: Store) -> Path:
@@ -117,7 +119,7 @@ def _check_ours(drafts: Path, output: Store) -> None:
 def _clear(drafts: Path) -> None:
     for left in drafts.iterdir():
         if left.name != _LOCK:
-            shutil.rmtree(left)
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

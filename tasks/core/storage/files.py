@@ -199,6 +199,12 @@ class Files:
         with suppress(FileNotFoundError):
             self._try("remove", path, remove)
 
+    def settle(self, folder: str) -> None:
+        """Have what was removed from a local folder stay so when power is lost, where its file system can."""
+        if self.is_local:
+            with suppress(FileNotFoundError):
+                self._try("write", folder, lambda: _settle(self._disk(folder)))
+
     def remove_emptied(self, folder: str) -> None:
         """Remove a local folder if nothing is in it; on S3 there are none."""
         if self.is_local:

@@ -1,9 +1,11 @@
 """Results in the place of what was there before: whole at every instant, and nothing lost that is not ours."""
 
+import errno
 import hashlib
 import json
 import os
 import random
+import stat
 import subprocess
 import sys
 import threading
@@ -14,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from tasks.core.base.errors import StoreError
+from tasks.core.base.errors import SettingsError, StoreError
 from tasks.core.results import delivery
-from tasks.core.results.delivery import JOURNAL, check_free, deliver
+from tasks.core.results.delivery import JOURNALS, check_free, deliver
 from tasks.core.results.drafts import drafting
 from tasks.core.results.record import RECORD, RunRecord
 from tasks.core.storage.files import Files
@@ -42,6 +44,10 @@ def leave(output: Store, made: dict[str, str], name: str = "a run") -> RunRecord
 
 def there(output: Store) -> dict[str, bytes]:
     return {entry.path: output.files.read(entry.path) or b"" for entry in output.files.walk()}
+
+
+def journals(output: Store) -> set[str]:
+    return {entry.path for entry in output.files.walk(JOURNALS)}
 
 
 def is_whole(files: Files) -> bool:
@@ -77,9 +83,7 @@ def test_a_run_takes_the_place_of_the_one_before_and_of_nothing_else(output: Sto
     assert is_whole(output.files)
 
 
-@pytest.mark.parametrize(
-    "foreign", [*LONG, "embeddings/part-00005.parquet", "embeddings/mine.parquet", RECORD, JOURNAL]
-)
+@pytest.mark.parametrize("foreign", [*LONG, "embeddings/part-00005.parquet", "embeddings/mine.parquet", RECORD])
 def test_where_files_of_others_are_nothing_is_written(output: Store, foreign: str) -> None:
     output.files.write(foreign, b'{"outputs": []}')
     with pytest.raises(StoreError, match=f"'{foreign}'; move them, or choose another --output"):
@@ -87,6 +91,12 @@ def test_where_files_of_others_are_nothing_is_written(output: Store, foreign: st
     with pytest.raises(StoreError, match="move them"):
         leave(output, LONG)
     assert there(output) == {foreign: b'{"outputs": []}'}
+
+
+def test_a_file_of_the_name_of_our_journals_is_in_the_way(here: Store) -> None:
+    here.files.write(JOURNALS, b"mine")
+    with pytest.raises(StoreError, match=f"'{JOURNALS}'; move them, or choose another --output"):
+        check_free(here, LONG)
 
 
 def test_many_files_of_others_are_told_in_one_line(here: Store) -> None:
@@ -112,6 +122,113 @@ def test_a_result_that_was_changed_since_is_its_owner_s(
     leave(output, SHORT)
     assert there(output).keys() == SHORT.keys() | {RECORD, "genes.csv"}
     assert output.files.read("genes.csv") == content
+
+
+def test_a_large_result_that_was_replaced_by_an_older_file_is_its_owner_s(
+    here: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_READ_BYTES", 0)
+    made = leave(here, LONG)
+    (listed,) = (output for output in made.outputs if output.name == "report.html")
+    for name in ("report.html", "genes.csv"):
+        here.files.write(name, b"x" * listed.size)
+        os.utime(here.locate(name), (1, 1))
+    with pytest.raises(StoreError, match=r"changed since: 'report.html'; move them"):
+        check_free(here, SHORT)
+    here.files.remove("report.html")
+    leave(here, SHORT)
+    assert here.files.read("genes.csv") == b"x" * listed.size
+
+
+def test_each_file_in_the_way_is_named_once(here: Store) -> None:
+    here.files.write("embeddings/part-00000.parquet", b"mine")
+    with pytest.raises(StoreError, match=r"since: 'embeddings/part-00000.parquet'; move"):
+        check_free(here, [*LONG, "embeddings/"])
+
+
+@pytest.mark.parametrize("name", ["notes/theirs", "x" * 256, "sub/" + "\u00e9" * 128, "x/" * 600 + "x", RECORD])
+def test_what_a_record_lists_and_no_run_can_have_left_is_passed_over(here: Store, name: str) -> None:
+    here.files.write("notes", b"mine")
+    leave(here, LONG)
+    written = json.loads(here.files.read(RECORD) or b"")
+    written["outputs"] += [{"name": name, "size": 4, "sha256": hashlib.sha256(b"mine").hexdigest()}]
+    here.files.write(RECORD, json.dumps(written).encode())
+    leave(here, SHORT)
+    assert there(here).keys() == {"notes"} | SHORT.keys() | {RECORD}
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_the_history_of_a_series_that_an_earlier_version_left_is_ours(output: Store, is_changed: bool) -> None:
+    history = {"history.parquet", "history.png"}
+    leave(output, LONG)
+    for name in history:
+        output.files.write(name, b"of an earlier version")
+    written = json.loads(output.files.read(RECORD) or b"")
+    with pytest.raises(StoreError, match=r"'history.parquet', 'history.png'; move them"):
+        check_free(output, history)
+    written["series"] = {"name": "weekly"}
+    output.files.write(RECORD, json.dumps(written).encode())
+    if is_changed and output.files.is_local:
+        output.files.write("history.png", b"mine")
+        os.utime(output.locate("history.png"), (2**33, 2**33))
+        with pytest.raises(StoreError, match=r"since: 'history.png'; move them"):
+            check_free(output, history)
+        return
+    check_free(output, history)
+    leave(output, dict.fromkeys(history, "made anew"))
+    assert there(output).keys() == history | {RECORD}
+
+
+def test_drafts_of_files_of_ours_that_killed_runs_have_left_are_cleared_and_no_others(here: Store) -> None:
+    key = "0123456789abcdef" * 2
+    ours = {f".report.html.{key}", f".run.json.{key}", f"{JOURNALS}/.{key}.json.{key}"}
+    theirs = {f".notes.csv.{key}", f".report.html.{key[1:]}", f"report.html.{key}", f"{JOURNALS}/.notes.{key}"}
+    theirs |= {f"sub/.report.html.{key}", f"{JOURNALS}/notes.json"}
+    for name in ours | theirs:
+        here.files.write(name, b"")
+    leave(here, LONG)
+    assert there(here).keys() == theirs | LONG.keys() | {RECORD}
+
+
+@pytest.mark.parametrize("where", ["embeddings", "embeddings-csv/", "embeddings/sub/folder"])
+def test_an_output_is_not_put_among_the_parts_of_another(output: Store, where: str) -> None:
+    within = Store(f"{output.url}/{where}", patience=5)
+    check_free(within, LONG)
+    leave(output, LONG)
+    with pytest.raises(SettingsError, match=r"--output .* is in the folder 'embeddings.*' of the results at .*choose"):
+        check_free(within, LONG)
+    check_free(Store(f"{output.url}/labelled", patience=5), LONG)
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
+def test_results_are_delivered_where_folders_cannot_be_synced(
+    here: Store, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    sync = os.fsync
+
+    def no_folders(file: int) -> None:
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(code, os.strerror(code))
+        sync(file)
+
+    monkeypatch.setattr("os.fsync", no_folders)
+    leave(here, LONG)
+    leave(here, SHORT)
+    assert is_whole(here.files)
+
+
+def test_results_are_delivered_where_a_folder_may_not_be_opened(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def may_not(path: Any, flags: int, *args: Any, **options: Any) -> int:
+        if "dir_fd" not in options and Path(path) == Path(here.url):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, flags, *args, **options)
+
+    monkeypatch.setattr("os.open", may_not)
+    leave(here, LONG)
+    leave(here, SHORT)
+    assert is_whole(here.files)
 
 
 @pytest.mark.parametrize(
@@ -206,6 +323,8 @@ def test_a_delivery_that_is_killed_at_any_moment_is_made_whole_by_the_next(here:
             check_free(output, after)
             leave(output, after, "the last")
             assert is_whole(output.files)
+            assert there(output).keys() - journals(output) == FOREIGN | after.keys() | {RECORD}
+            leave(output, after, "one more")
             assert there(output).keys() == FOREIGN | after.keys() | {RECORD}
             assert {output.files.read(name) for name in FOREIGN} == {b"mine"}
 
@@ -238,22 +357,125 @@ def test_who_reads_while_runs_deliver_and_are_killed_sees_whole_results(here: St
     assert seen[0] > 10
 
 
-def test_of_two_that_deliver_at_once_the_one_that_is_overtaken_says_so(output: Store) -> None:
-    """As two machines may, which no lock keeps apart."""
+class Stepped(Files):
+    """Files that let others at work between any two calls."""
+
+    def __init__(self, url: str, before: Callable[[], None]) -> None:
+        super().__init__(url, patience=5)
+        self.before = before
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in {"read", "write", "move_in", "remove", "entry", "walk", "sha256"}:
+            object.__getattribute__(self, "before")()
+        return super().__getattribute__(name)
+
+
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As between two machines."""
+
+    def fail(*_: Any) -> None:
+        raise OSError(38, os.strerror(38))
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    monkeypatch.setattr("os.fsync", lambda _: None)
+
+
+A, B = {"report.html": "a", "genes.csv": "b"}, {"report.html": "c", "markers.csv": "d"}
+
+
+def calls(made: dict[str, str], url: str) -> int:
+    """How often a delivery in the place of another calls its files."""
+    counted = [0]
+    leave(Store(url), {"report.html": "z", "clusters.csv": "y"})
+
+    def count() -> None:
+        counted[0] += 1
+
+    output = Store(url)
+    output.files = Stepped(url, count)
+    leave(output, made)
+    return counted[0]
+
+
+def meet(url: str, first: int, second: int) -> list[bool]:
+    """Deliver A up to a call, then B up to one, then the rest of A, then of B; give whether each said it did well."""
+    ended = [False, False]
+    turns = [threading.Event(), threading.Event()]
+    stops = [first, second]
+    done = [threading.Event(), threading.Event()]
+
+    def run(one: int, made: dict[str, str]) -> None:
+        seen = [0]
+
+        def step() -> None:
+            seen[0] += 1
+            if seen[0] == stops[one] and not done[1 - one].is_set():
+                turns[one].clear()
+                turns[1 - one].set()
+                turns[one].wait()
+
+        turns[one].wait()
+        output = Store(url)
+        output.files = Stepped(url, step)
+        with suppress(StoreError):
+            leave(output, made, f"run {one}")
+            ended[one] = True
+        done[one].set()
+        turns[1 - one].set()
+
+    threads = [threading.Thread(target=run, args=(one, made)) for one, made in enumerate((A, B))]
+    for thread in threads:
+        thread.start()
+    turns[0].set()
+    for thread in threads:
+        thread.join()
+    return ended
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_whenever_two_machines_meet_in_one_output_the_next_run_makes_it_whole(tmp_path: Path) -> None:
+    most = max(calls(made, str(tmp_path / f"counted-{number}")) for number, made in enumerate((A, B))) + 1
+    for first in range(1, most + 1):
+        # The second one whole, and a share of the moments at which it may be stopped as well.
+        for second in (at for at in range(1, most + 1) if at == most or (first + at) % 24 == 0):
+            url = str(tmp_path / f"{first}-{second}")
+            output = Store(url)
+            for name in FOREIGN:
+                output.files.write(name, b"mine")
+            leave(output, {"report.html": "z", "clusters.csv": "y"})
+            ended = meet(url, first, second)
+            assert is_whole(output.files) or output.files.read(RECORD) is None, (first, second)
+            if all(ended):
+                assert is_whole(output.files), (first, second)
+            check_free(output, ["report.html", "genes.csv", "markers.csv", "clusters.csv"])
+            made = {"report.html": "e", "scree.png": "f"}
+            leave(output, made, "the third")
+            assert is_whole(output.files)
+            leave(output, made, "the fourth")
+            # Where there are no locks, the file for them stays.
+            left = {name for name in there(output) if not name.startswith(".results/")}
+            assert left == FOREIGN | made.keys() | {RECORD}, (first, second)
+            assert {output.files.read(name) for name in FOREIGN} == {b"mine"}
+
+
+def test_of_two_that_deliver_at_once_the_one_that_is_overtaken_says_so(output: Store, no_locks: None) -> None:
     leave(output, LONG)
     files = output.files
 
     class Overtaken(Files):
         def move_in(self, local: Path, path: str) -> None:
             super().move_in(local, path)
-            if path == "report.html":
-                other = delivery._Journal(delivery="other", outputs=())
-                super().write(JOURNAL, other.model_dump_json().encode())
+            if path == "embeddings/part-00000.parquet":
+                leave(Store(self.url), LONG, "another")
 
     output.files = Overtaken(output.url, patience=5)
     with pytest.raises(StoreError, match="another run delivers its results to"):
         leave(output, SHORT)
-    assert files.size(RECORD) is None
+    assert is_whole(files)
+    output.files = files
+    leave(output, SHORT)
+    assert is_whole(files)
 
 
 def test_a_second_run_into_one_output_is_refused_while_the_first_is_at_work(output: Store) -> None:
@@ -286,6 +508,15 @@ def test_what_a_killed_run_was_making_is_cleared_by_the_next_one(output: Store) 
     assert there(output).keys() == SHORT.keys() | {RECORD}
 
 
+def test_a_draft_that_cannot_be_removed_bars_no_later_run(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as context:
+        context.setattr("shutil.rmtree", lambda *_, **__: None)
+        leave(here, LONG)
+    assert list(Path(here.url, ".results").iterdir())
+    leave(here, SHORT)
+    assert there(here).keys() == SHORT.keys() | {RECORD}
+
+
 @pytest.mark.parametrize("kind", ["folder", "link", "file"])
 def test_a_folder_of_the_name_of_ours_is_left_alone(here: Store, tmp_path: Path, kind: str) -> None:
     theirs = tmp_path / "output" / ".results"
@@ -303,11 +534,7 @@ def test_a_folder_of_the_name_of_ours_is_left_alone(here: Store, tmp_path: Path,
     assert there(here).keys() <= {".results"}
 
 
-def test_where_a_shared_folder_has_no_locks_nothing_is_cleared(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_locks(*_: Any) -> None:
-        raise OSError(38, os.strerror(38))
-
-    monkeypatch.setattr("fcntl.flock", no_locks)
+def test_where_a_shared_folder_has_no_locks_nothing_is_cleared(here: Store, no_locks: None) -> None:
     with drafting(here) as draft:
         leave(here, LONG)
         assert Path(draft.folder).is_dir()
