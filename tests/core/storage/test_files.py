@@ -253,6 +253,7 @@ def test_a_place_that_is_checked_is_left_as_it_was(place: str) -> None:
     assert (files.first(), list(files.whole(""))) == (None, [])
     files.check_writable()
     assert list(files.walk()) == []
+    assert not Path(place).exists()
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
