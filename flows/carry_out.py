@@ -36,10 +36,9 @@ def carry_out(
     """
     hold(settings.credentials)
     store, output = store_of(settings), output_of(settings)
-    # First, for a new store may have the output in it.
-    store.claim()
     output.files.check_writable()
     check_free(output, may_write(settings))
+    store.claim()
     with drafting(output) as draft, told_to_prefect(shares), stages(settings) as run:
         found, record = run.until_whole(lambda: all_stages(run, settings, draft.emptied()))
         run.mark.end(found)

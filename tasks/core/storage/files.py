@@ -135,11 +135,11 @@ class Files:
             self._write(path, lambda: self.fs.pipe_file(self._key(path), bytes(data)))
 
     def check_writable(self) -> None:
-        """Raise StoreError unless a file can be written here; none is left, not of a process that is killed either."""
+        """Raise StoreError unless a file can be written here; nothing is left, nor of a process that is killed."""
 
         def open_unnamed() -> None:
-            _make_folder(Path(self.root))
-            TemporaryFile(dir=self.root).close()
+            root = Path(self.root)
+            TemporaryFile(dir=next(folder for folder in (root, *root.parents) if folder.exists())).close()
 
         if self.is_local:
             self._write("", open_unnamed)

@@ -181,6 +181,15 @@ def test_a_model_that_is_being_replaced_says_so(tmp_path: Path) -> None:
         find_model(asked)
 
 
+def test_a_model_of_links_is_read_as_the_hub_s_cache_is_made_of_them(tmp_path: Path) -> None:
+    model, linked = write_model(tmp_path / "model"), tmp_path / "linked"
+    linked.mkdir()
+    for path in model.iterdir():
+        (linked / path.name).symlink_to(path)
+    asked = given_settings(linked)
+    assert load_clusters(store_of(asked), find_model(asked), asked)
+
+
 def test_results_do_not_take_the_place_of_their_model(tmp_path: Path) -> None:
     model = write_model(tmp_path / "model")
     (tmp_path / "link").symlink_to(model)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -215,9 +215,11 @@ def test_nothing_is_read_written_listed_or_removed_behind_a_link(tmp_path: Path,
     for place in ("root", "linked"):
         files = Files(str(tmp_path / place), patience=5)
         assert [files.read(path), files.size(path), files.sha256(path), *files.walk("runs")] == [None] * 3
-        for write in (lambda: files.write(path, b"ours"), lambda: files.move_in(made, path)):  # noqa: B023
-            with pytest.raises(StoreError, match=r"runs/.*: it lies behind a link, and none is followed: remove that"):
-                write()
+        refused = r"runs/.*: it lies behind a link, and none is followed: remove that"
+        with pytest.raises(StoreError, match=refused):
+            files.write(path, b"ours")
+        with pytest.raises(StoreError, match=refused):
+            files.move_in(made, path)
         files.remove(path)
         files.remove_emptied("runs")
         assert contents(tmp_path / "elsewhere") == before
@@ -228,7 +230,8 @@ def test_what_is_a_link_itself_is_replaced_or_removed_and_not_what_it_leads_to(t
     files = Files(str(tmp_path / "root"), patience=5)
     files.write("other", b"")
     (tmp_path / "elsewhere").write_bytes(b"another's")
-    for change in (lambda: files.write("file", b"ours"), lambda: files.remove("file")):
+    changes: list[Callable[[], None]] = [lambda: files.write("file", b"ours"), lambda: files.remove("file")]
+    for change in changes:
         (tmp_path / "root" / "file").unlink(missing_ok=True)
         (tmp_path / "root" / "file").symlink_to(tmp_path / "elsewhere")
         assert (files.read("file"), files.entry("file")) == (None, None)
@@ -253,6 +256,7 @@ def test_a_place_that_is_checked_is_left_as_it_was(place: str) -> None:
     assert (files.first(), list(files.whole(""))) == (None, [])
     files.check_writable()
     assert list(files.walk()) == []
+    assert not Path(place).exists()
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
