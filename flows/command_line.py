@@ -34,7 +34,7 @@ G = TypeVar("G", bound="_Given")
 # Exit code of a run that ends well but left bad data out.
 _SKIPPED_DATA = 3
 # What Prefect must find before it is imported.
-_QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
+_QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL"}
 
 
 class _Given(BaseSettings):

@@ -7,6 +7,7 @@ are imported: half the wait, and less memory.
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import IO, Any
 
 import httpx
 from prefect.client.base import ServerType
@@ -36,6 +37,8 @@ from tasks.core.base.errors import SettingsError, TahoeFlowError, first_line
 # Prefect's client tries four times to connect.
 _ANSWER = httpx.Timeout(5.0, connect=2.0)
 _START_SECONDS = 120.0
+# A temporary server is busy with nobody else's runs, and one that is gone does not come back.
+_OWN_RETRIES = 2
 _TEMPORARY = Path(__file__).with_name("temporary_server.py")
 
 
@@ -49,11 +52,13 @@ class Server:
     Attributes:
         url: of its API.
         errors: what a temporary server says of its own, None for one that was configured.
+        is_up: whether a temporary server has answered.
     """
 
     def __init__(self, url: str, errors: IO[bytes] | None) -> None:
         self.url = url
         self.errors = errors
+        self.is_up = False
 
     @property
     def shown(self) -> str:
@@ -99,12 +104,11 @@ class Server:
         try:
             httpx.get(f"{self.url}/health", timeout=_START_SECONDS, trust_env=False).raise_for_status()
         except httpx.HTTPError as error:
-            errors.seek(0)
-            said = errors.read().decode(errors="replace").strip().splitlines()
-            why = said[-1].strip() if said else first_line(error)
+            why = _last_words(errors) or first_line(error)
             raise ServerError(
                 f"a temporary Prefect server did not start: {why}; PREFECT_API_URL names another"
             ) from error
+        self.is_up = True
 
 
 def _explain(url: str, why: BaseException) -> str:
@@ -190,17 +194,50 @@ def _temporary() -> Iterator[Server]:
             # The socket is bound here, so that nobody else can answer in the server's place.
             with socket.create_server(("127.0.0.1", 0)) as listening:
                 url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
-                until_end.enter_context(_start(listening.fileno(), errors))
+                home = until_end.enter_context(TemporaryDirectory(prefix="tahoe-flow-server-"))
+                process = until_end.enter_context(_start(listening.fileno(), home, errors))
         except OSError as error:
             raise ServerError(f"a temporary Prefect server did not start: {first_line(error)}") from error
-        yield Server(url, errors)
+        server = Server(url, errors)
+        try:
+            with _watched(server, process):
+                yield server
+        except BaseException as error:  # what a server that is gone leads to may be of any kind
+            if not server.is_up or process.poll() is None:
+                raise
+            why = _last_words(errors) or f"exit code {process.returncode}: killed, or out of memory"
+            raise ServerError(
+                f"the temporary Prefect server of this run ended ({why}); what is finished is kept: run again"
+            ) from error
 
 
-def _start(listening: int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+@contextmanager
+def _watched(server: Server, process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Interrupt the block once the server of a run is gone, which it would wait for."""
+
+    def interrupt_if_gone(*_: Any) -> None:
+        if server.is_up and process.poll() is not None:
+            signal.signal(signal.SIGCHLD, before)
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGCHLD, interrupt_if_gone)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def _last_words(errors: IO[bytes]) -> str:
+    errors.seek(0)
+    said = errors.read().decode(errors="replace").strip().splitlines()
+    return said[-1].strip() if said else ""
+
+
+def _start(listening: int, home: str, errors: IO[bytes]) -> subprocess.Popen[bytes]:
     with undisturbed():
         return subprocess.Popen(  # noqa: S603  (our own interpreter)
             # A module of a standard name, where the run was started, is not for the server.
-            [sys.executable, "-P", "-W", "ignore", str(_TEMPORARY), str(listening)],
+            [sys.executable, "-P", "-W", "ignore", str(_TEMPORARY), str(listening), home],
             env={name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
             stdin=subprocess.PIPE,  # the server ends as it does
             stdout=subprocess.DEVNULL,
@@ -212,9 +249,9 @@ def _start(listening: int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
 @contextmanager
 def _used(server: Server) -> Iterator[Server]:
     # A server on SQLite refuses to begin a run while it is busy with others. Prefect tries again for a minute.
+    own = {PREFECT_LOGGING_TO_API_ENABLED: False, PREFECT_CLIENT_MAX_RETRIES: _OWN_RETRIES}
     try:
-        to_api = {} if server.errors is None else {PREFECT_LOGGING_TO_API_ENABLED: False}
-        with temporary_settings({PREFECT_API_URL: server.url, **to_api}):
+        with temporary_settings({PREFECT_API_URL: server.url, **({} if server.errors is None else own)}):
             yield server
     except httpx.HTTPError as error:
         raise ServerError(

@@ -1,7 +1,7 @@
 """The temporary Prefect server of one run: a process that answers on the run's own socket and ends with the run.
 
-`python -P flows/temporary_server.py DESCRIPTOR`, of a listening socket; stdin stays open for as long as the run lives.
-Its end, after kill -9 too, is the server's, and takes along all that the server wrote.
+`python -P flows/temporary_server.py DESCRIPTOR HOME`, of a listening socket and the folder of all that it writes; stdin
+stays open for as long as the run lives. Its end, after kill -9 too, is the server's, and takes along the folder.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ import sys
 import threading
 from contextlib import closing, suppress
 from pathlib import Path
-from tempfile import mkdtemp
 
 from tasks.core.base.paths import absolute
 
@@ -26,17 +25,13 @@ _SETTINGS = {
 }
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, home: Path) -> None:
     """Serve on a listening socket until stdin ends."""
-    home = Path(mkdtemp(prefix="tahoe-flow-server-"))
     threading.Thread(target=_end_with_run, args=(home,), daemon=True).start()
-    try:
-        # What lies in the folder that it starts in, Prefect takes for its settings.
-        os.chdir(home)
-        os.environ.update(_SETTINGS, PREFECT_HOME=str(home))
-        asyncio.run(_serve(socket.socket(fileno=descriptor), home / "prefect.db"))
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    # What lies in the folder that it starts in, Prefect takes for its settings.
+    os.chdir(home)
+    os.environ.update(_SETTINGS, PREFECT_HOME=str(home))
+    asyncio.run(_serve(socket.socket(fileno=descriptor), home / "prefect.db"))
 
 
 def _end_with_run(home: Path) -> None:
@@ -80,4 +75,4 @@ def _copy(database: Path, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), Path(sys.argv[2]))

@@ -5,10 +5,11 @@ import pickle
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import Context, copy_context
 from dataclasses import asdict
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -218,8 +219,17 @@ def _have_begin(client: distributed.Client, begins: _Begins, place: str) -> None
     raise EngineError(f"Dask workers died as they began, most often for want of memory: give each more; {_GOES_ON}")
 
 
-def _local(number: int) -> AbstractContextManager[distributed.LocalCluster]:
-    with dask.config.set(_CONFIGURED), undisturbed():
+@contextmanager
+def _local(number: int) -> Iterator[distributed.LocalCluster]:
+    # Dask leaves files behind where its workers are.
+    folder = TemporaryDirectory(prefix="tahoe-flow-dask-", ignore_cleanup_errors=True)
+    with folder as own, _started(number, own) as started:
+        yield started
+
+
+def _started(number: int, folder: str) -> distributed.LocalCluster:
+    given = dask.config.get("temporary-directory", None)
+    with dask.config.set(_CONFIGURED | {"temporary-directory": given or folder}), undisturbed():
         try:
             # Ports of this machine are open to all who use it, and a scheduler carries out what it is told.
             return distributed.LocalCluster(

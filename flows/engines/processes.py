@@ -98,8 +98,8 @@ def processes(number: int, beginning: Beginning) -> Iterator[Processes]:
     told = spawning.SimpleQueue()
     context = copy_context()
     listener = threading.Thread(target=lambda: context.run(_pass_on, told), daemon=True)
-    with TemporaryDirectory() as folder:
-        pool = ProcessPoolExecutor(number, spawning, _begin, (beginning, told))
+    with TemporaryDirectory(prefix="tahoe-flow-processes-") as folder:
+        pool = ProcessPoolExecutor(number, spawning, _begin, (beginning, told, Path(folder)))
         listener.start()
         try:
             yield Processes(pool, number, Path(folder))
@@ -113,8 +113,8 @@ def processes(number: int, beginning: Beginning) -> Iterator[Processes]:
 _always = ExitStack()
 
 
-def _begin(beginning: Beginning, told: Any) -> None:
-    end_without_parent()
+def _begin(beginning: Beginning, told: Any, folder: Path) -> None:
+    end_without_parent(folder)
     # When one of them is lost, the pool ends the others so.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     beginning()

@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import socket
-from threading import Thread
+from threading import Event, Thread
 
 import httpx
 import pytest
@@ -123,6 +124,36 @@ def test_a_temporary_server_that_does_not_start_gives_its_last_words(
         server.chosen() as chosen,
     ):
         chosen.check()
+
+
+def test_a_temporary_server_that_ends_takes_its_run_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, folder = tmp_path / "server.py", tmp_path / "temporary"
+    folder.mkdir()
+    # It answers once.
+    lines = [
+        "import socket, sys",
+        "asking = socket.socket(fileno=int(sys.argv[1])).accept()[0]",
+        "asking.recv(10_000)",
+        "asking.sendall(b'HTTP/1.0 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n')",
+        "open(sys.argv[2] + '/prefect.db', 'w').close()",
+        "raise OSError(28, 'No space left on device')",
+    ]
+    program.write_text("\n".join(lines))
+    monkeypatch.setattr(server, "_TEMPORARY", program)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    before = signal.getsignal(signal.SIGCHLD)
+    told = r"ended \(OSError: .Errno 28. No space left on device\); what is finished is kept: run again"
+
+    def run() -> None:
+        with temporary_settings({PREFECT_API_URL: ""}), server.chosen() as chosen:
+            chosen.check()
+            # As the run's own work would.
+            Event().wait(60)
+
+    with pytest.raises(server.ServerError, match=told):
+        run()
+    assert not list(folder.iterdir())
+    assert signal.getsignal(signal.SIGCHLD) == before
 
 
 def test_a_temporary_server_has_a_database_of_its_own_and_ends_with_its_run(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +24,8 @@ from tasks.core.references.batches import Batch
 from tasks.core.storage.keyring import keyring
 from tasks.core.storage.store import Outcome, Store
 from tasks.stage import of_each
+from tests.prefect_server import ROOT
+from tests.prefect_server import wait_for as wait_until
 
 KEY = "AWS_ACCESS_KEY_ID"
 SHARED = "of all calls"
@@ -133,3 +137,38 @@ def test_where_one_process_is_lost_the_others_are_not_waited_for(tmp_path: Path)
             with pytest.raises(EngineError, match="a worker process is gone"):
                 call.result()
     assert not (tmp_path / "left").exists()
+
+
+@pytest.mark.parametrize("engine", ["processes", "dask"])
+def test_workers_leave_nothing_among_temporary_files(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of the processes that work, as well.
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with engine_of(Settings.model_validate({"engine": engine, "workers": 1})) as made:
+        assert made.workers is not None
+        with made.workers.share(LARGE) as shared:
+            made.workers.submit(tell_process, shared).result()
+        assert list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
+
+
+def test_processes_take_their_files_along_where_the_run_is_killed(tmp_path: Path) -> None:
+    lines = [
+        "import os, signal",
+        "from flows.engines.begin import Beginning",
+        "from flows.engines.processes import processes",
+        "if __name__ == '__main__':",
+        "    with processes(2, Beginning(None, None)) as workers, workers.share('x'):",
+        "        [call.result() for call in [workers.submit(os.getpid) for _ in range(2)]]",
+        "        workers.submit(os.getpid)",
+        "        os.kill(os.getpid(), signal.SIGKILL)",
+    ]
+    (tmp_path / "run.py").write_text("\n".join(lines))
+    files = tmp_path / "temporary"
+    files.mkdir()
+    environment = os.environ | {"TMPDIR": str(files), "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run([sys.executable, str(tmp_path / "run.py")], env=environment, check=False)
+    assert ran.returncode == -signal.SIGKILL
+    wait_until("end of the processes", lambda: not list(files.iterdir()))
