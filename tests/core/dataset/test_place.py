@@ -229,6 +229,25 @@ def test_a_shard_that_changed_since_the_plan_is_not_read(dataset: Path, tmp_path
         assert land_cells(part, plan.vocabulary, settings).result.cells
 
 
+def test_a_shard_of_the_same_size_time_and_footer_is_another(tmp_path: Path) -> None:
+    """Its footer tells the bounds of the counts, and not all of them."""
+
+    def write(counts: float) -> Path:
+        cells = [cell({3: 1.0, 4: counts if at == 5 else 7.0, 5: 100.0}) for at in range(20)]
+        return write_dataset(tmp_path / "d", [table_of(cells)], gene_table(10)) / "data/train-00000-of-00001.parquet"
+
+    shard = write(9)
+    before, content = shard.stat(), shard.read_bytes()
+    plan, settings = plan_of(str(tmp_path / "d"), tmp_path / "store")
+    write(8)
+    os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (shard.stat().st_size, shard.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert shard.read_bytes() != content
+    with pytest.raises(SourceError, match="changed during the run"):
+        land_cells(plan.partitions[0], plan.vocabulary, settings)
+    assert plan_of(str(tmp_path / "d"), tmp_path / "store")[0].partitions != plan.partitions
+
+
 def test_a_shard_that_comes_before_others_changes_nothing_of_them(dataset: Path, tmp_path: Path) -> None:
     """A process that lives on reads each shard by its name, whatever its place among them is by now."""
     plan, settings = plan_of(str(dataset), tmp_path / "store", partition_cells=20)
