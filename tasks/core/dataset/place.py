@@ -73,7 +73,7 @@ class Place:
         """Give what is another for another content of a file, as far as its file system knows."""
         if self.is_local:
             now = Path(self._path(name)).stat()
-            # The time of a change of the file's entry is nobody's to set: a file put in another's place may have all else.
+            # A file put in another's place may have all else in common: the time of this change is nobody's to set.
             return f"{now.st_size} {now.st_mtime_ns} {now.st_ctime_ns}"
         info = self._fs.info(self._path(name))
         return f"{info['size']} {info.get('blob_id') or info.get('ETag') or info['mtime']}"
