@@ -19,6 +19,8 @@ MOST_CATEGORIES = 65_535
 _HASHES_AT_ONCE = 2**19
 # From it on float64 does not hold all integers.
 _EXACT = 2**53
+# Digits up to which it gives back every decimal.
+_EXACT_DIGITS = 15
 _FORBIDDEN = re.compile(r"[/\\\x00-\x1f]")
 _RESERVED = ("", ".", "..", "_index")
 Rows = Callable[[], Iterable[pl.DataFrame]]
@@ -56,7 +58,11 @@ class _Column:
         self.nulls += values.null_count()
         if self.dtype.is_integer():
             self.is_exact &= not (values.cast(pl.Float64).abs() >= _EXACT).any()
-        if (self.is_forced or not self.dtype.is_numeric()) and len(self.texts) <= MOST_CATEGORIES:
+        elif self.dtype.is_decimal():
+            digits = as_texts(values).str.replace_all("[-.]", "").str.strip_chars("0").str.len_bytes()
+            self.is_exact &= not (digits > _EXACT_DIGITS).any()
+        is_text = self.is_forced or self.dtype.is_decimal() or not self.dtype.is_numeric()
+        if is_text and len(self.texts) <= MOST_CATEGORIES:
             self.texts.update(as_texts(values).drop_nulls().unique().to_list())
 
     def is_category(self, rows: int) -> bool:
@@ -67,7 +73,9 @@ class _Column:
     @property
     def is_numbers(self) -> bool:
         """Whether NumPy has a number, or a flag, for each of its values."""
-        return not self.is_forced and (self.dtype.is_numeric() or (self.dtype == pl.Boolean and not self.nulls))
+        is_flag = self.dtype == pl.Boolean and not self.nulls
+        is_number = self.dtype.is_numeric() and (self.is_exact or not self.dtype.is_decimal())
+        return not self.is_forced and (is_flag or is_number)
 
     @property
     def is_masked(self) -> bool:
@@ -86,9 +94,9 @@ def write_table(root: Any, name: str, table: TableRows, scratch: Path) -> None:
 
     Texts become categories, in natural order, where there are at most 65,535 of them and some occur again or are
     missing, and plain texts otherwise, a missing one empty. Integers with nulls become float64, with NaN, or integers
-    with a mask where float64 does not hold them. What the name of a column must not have in the file is replaced by
-    `_`, and NUL in texts by U+FFFD. Whether the rows' names all differ is found in a folder in `scratch`, where it
-    takes 8 bytes a row for a while.
+    with a mask where float64 does not hold them; decimals become float64, or texts where it does not. What the name of
+    a column must not have in the file is replaced by `_`, and NUL in texts by U+FFFD. Whether the rows' names all
+    differ is found in a folder in `scratch`, where it takes 8 bytes a row for a while.
 
     Raises:
         DataError: there are not so many rows.
@@ -129,7 +137,9 @@ def natural_order(texts: Iterable[str]) -> list[str]:
 
 
 def as_texts(values: pl.Series) -> pl.Series:
-    """Give values as texts; HDF5 ends a text at NUL."""
+    """Give values as texts, times with all their digits; HDF5 ends a text at NUL."""
+    if values.dtype == pl.Time:
+        return values.dt.to_string("%H:%M:%S%.9f")
     return values.cast(pl.String).str.replace_all("\x00", "\ufffd", literal=True)
 
 
@@ -198,7 +208,7 @@ def _writer(group: Any, key: str, column: _Column, length: int) -> tuple[Filling
         return _masked(group, key, column, length)
     if column.is_numbers:
         kind = column.number_type
-        return Filling(make_numbers(group, key, (length,), kind), key), lambda part: part.to_numpy().astype(kind)
+        return Filling(make_numbers(group, key, (length,), kind), key), lambda part: _numbers(part).astype(kind)
     return Filling(make_texts(group, key, length), key), _objects
 
 
@@ -225,6 +235,11 @@ def _categories(group: Any, key: str, column: _Column, length: int) -> tuple[Fil
         return as_texts(part).cast(known).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
 
     return Filling(codes, key), coded
+
+
+def _numbers(values: pl.Series) -> Any:
+    # By way of the digits, which gives the float64 that is nearest.
+    return (values.cast(pl.String).cast(pl.Float64) if values.dtype.is_decimal() else values).to_numpy()
 
 
 def _objects(values: pl.Series) -> Any:
