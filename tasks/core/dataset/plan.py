@@ -20,7 +20,7 @@ from tasks.core.base.settings import ALL, SYNTHETIC, RunSettings, Settings
 from tasks.core.dataset.cells import EXPRESSIONS, GENES
 from tasks.core.dataset.choice import choose_cells
 from tasks.core.dataset.joins import Side, put_sides, read_sides
-from tasks.core.dataset.kinds import changes, check_values, common_kind, conform, table_kind
+from tasks.core.dataset.kinds import LONGEST_NAME, changes, check_values, common_kind, conform, table_kind
 from tasks.core.dataset.metadata import Question
 from tasks.core.dataset.partitions import Picked, cut, cut_short
 from tasks.core.dataset.place import GENES_TABLE, Place, resolve, shard_names, table_name
@@ -252,6 +252,10 @@ def _layout(shards: Iterable[Shard], place: Place, settings: RunSettings) -> _La
     kinds = {name: kind for name, kind in common.items() if kind is not None}
     left_out = {name: _why_not(held[name]) for name in held if name not in kinds}
     converted = {name: told for name, kind in kinds.items() if (told := changes(held[name], kind)) is not None}
+    for name in kinds:
+        if len(name.encode()) > LONGEST_NAME:
+            short = f"in an AnnData file its name is the first {LONGEST_NAME} bytes of it and a digest"
+            converted[name] = f"{converted[name]}; {short}" if name in converted else short
     of_quality = _OF_QUALITY if settings.recipe_in_full.checks_cells else ()
     own = [name for name in kinds if _OWN_COLUMN.fullmatch(name) or name in of_quality]
     left_out |= dict.fromkeys(own, "the results have a column of their own of this name")

@@ -1,5 +1,6 @@
 """A table of an AnnData file (`obs`, `var`), written partition by partition."""
 
+import hashlib
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from tasks.core.dataset.kinds import LONGEST_NAME
 from tasks.core.results.anndata_sink import Filling, fill, make_group, make_numbers, make_texts
 
 # Texts of a column beyond which it is no set of categories, and is not kept in memory.
@@ -22,7 +24,7 @@ _EXACT = 2**53
 # Digits up to which it gives back every decimal.
 _EXACT_DIGITS = 15
 _FORBIDDEN = re.compile(r"[/\\\x00-\x1f]")
-_RESERVED = ("", ".", "..", "_index")
+_RESERVED = ("", ".", "..", "_index", ".zarray", ".zattrs", ".zgroup")
 Rows = Callable[[], Iterable[pl.DataFrame]]
 
 
@@ -95,8 +97,8 @@ def write_table(root: Any, name: str, table: TableRows, scratch: Path) -> None:
     Texts become categories, in natural order, where there are at most 65,535 of them and some occur again or are
     missing, and plain texts otherwise, a missing one empty. Integers with nulls become float64, with NaN, or integers
     with a mask where float64 does not hold them; decimals become float64, or texts where it does not. What the name of
-    a column must not have in the file is replaced by `_`, and NUL in texts by U+FFFD. Whether the rows' names all
-    differ is found in a folder in `scratch`, where it takes 8 bytes a row for a while.
+    a column must not have in the file is replaced by `_`, what it has too much by a digest, and NUL in texts by U+FFFD.
+    Whether the rows' names all differ is found in a folder in `scratch`, where it takes 8 bytes a row for a while.
 
     Raises:
         DataError: there are not so many rows.
@@ -120,10 +122,13 @@ def write_table(root: Any, name: str, table: TableRows, scratch: Path) -> None:
 
 
 def safe_names(names: Iterable[str]) -> list[str]:
-    """Give names that can be keys of a file, each another."""
+    """Give names that can be keys of a file, in Zarr names of folders, each another."""
     safe: list[str] = []
     for name in names:
         wanted = _FORBIDDEN.sub("_", name)
+        if len(wanted.encode()) > LONGEST_NAME:
+            kept = wanted.encode()[:LONGEST_NAME].decode(errors="ignore")
+            wanted = f"{kept}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
         wanted = f"{wanted}_" if wanted in _RESERVED else wanted
         while wanted in safe:
             wanted += "_"

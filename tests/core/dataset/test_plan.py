@@ -113,6 +113,13 @@ def test_a_column_with_a_result_s_name_is_left_out_and_can_be_asked_for(tmp_path
             check_columns(checked, Recipe.model_validate(named))
 
 
+def test_a_name_too_long_for_an_anndata_file_is_told(tmp_path: Path) -> None:
+    table = table_of(random_cells(20, 40)).append_column("n" * 300, pa.array([1] * 20))
+    made = plan(write_dataset(tmp_path / "d", [table], gene_table(40)))
+    assert made.columns == ("drug", "plate", "n" * 300)
+    assert made.converted == {"n" * 300: "in an AnnData file its name is the first 200 bytes of it and a digest"}
+
+
 def test_a_missing_vocabulary_is_named(dataset: Path) -> None:
     (dataset / "metadata" / "gene_metadata.parquet").unlink()
     with pytest.raises(SourceError, match=r"metadata/gene_metadata\.parquet, is not there"):

@@ -335,6 +335,17 @@ def test_a_name_that_two_cells_far_apart_have_is_found(tmp_path: Path, monkeypat
         assert adata.obs_names.is_unique
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_names_too_long_for_a_file_are_cut(tmp_path: Path, kind: str) -> None:
+    names = ["n" * 300, "n" * 299 + "m", "日" * 200, ".zattrs", "k" * 200]
+    obs = pl.DataFrame({name: [f"{at}{row % 3}" for row in range(CELLS)] for at, name in enumerate(names)})
+    read_obs = read(written(tmp_path, kind, replace(parts(), obs=TableRows(cut(obs), CELLS)))).obs
+    assert [name[:66] for name in read_obs.columns] == ["n" * 66, "n" * 66, "日" * 66, ".zattrs_", "k" * 66]
+    assert read_obs.columns[4] == names[4]
+    for name, column in zip(names, read_obs.columns, strict=True):
+        assert read_obs[column].tolist() == obs[name].to_list()
+
+
 def test_names_and_texts_are_put_in_order() -> None:
     assert natural_order(["p10", "p2", "10", "9", "p²", "P", ""]) == ["", "9", "10", "P", "p2", "p10", "p²"]
     assert safe_names(["a/b", "a_b", "..", "", "\\", "日本"]) == ["a_b", "a_b_", ".._", "_", "__", "日本"]
