@@ -242,7 +242,7 @@ def test_names_that_are_not_utf_8_are_told_in_one_line(tmp_path: Path, monkeypat
         SourceError, match=r"/lat\\udce9in' is not UTF-8: give the folder another name, or a link to it"
     ):
         find_place(os.fsdecode(folder))
-    monkeypatch.chdir(folder)
+    monkeypatch.chdir(os.fsdecode(folder))
     with pytest.raises(SourceError, match="is not UTF-8"):
         find_place("data")
     (tmp_path / "link").symlink_to(os.fsdecode(folder))
