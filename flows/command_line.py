@@ -22,7 +22,7 @@ from pydantic_settings import (
 from flows import console, plan_command, store_command
 from flows.plan_command import PlanFlags
 from tasks.core.base.errors import SettingsError, TahoeFlowError, first_line
-from tasks.core.base.memory import importing, use_one_heap
+from tasks.core.base.memory import importing, use_one_heap, wants_memory, wants_threads
 from tasks.core.base.refusals import explain
 from tasks.core.base.settings import ApplySettings, RunSettings, Settings
 from tasks.core.results.record import Record
@@ -109,12 +109,12 @@ def main(arguments: Sequence[str]) -> int:
             raise
         console.complain(str(error))
         return 2 if isinstance(error, SettingsError) else 1
-    except MemoryError:
-        if debug:
+    except Exception as error:
+        if debug or not (wants_memory(error) or wants_threads(error)):
             raise
         console.complain(
-            "memory is short; what is finished is kept: the same command goes on from there, with less memory if "
-            "--workers or --block_cells is lower"
+            f"{'threads are' if wants_threads(error) else 'memory is'} short; what is finished is kept: the same "
+            "command goes on from there, with less if --workers or --block_cells is lower"
         )
         return 1
 

@@ -15,7 +15,7 @@ def plan_partitions(settings: RunSettings) -> Plan:
     asked = f"{plan.cells:,} cells of {plan.dataset}, revision {plan.revision}, in {len(plan.partitions):,} partitions"
     get_run_logger().info(asked)
     for name, reason in plan.left_out.items():
-        get_run_logger().warning("column %s is left out: no table of cells holds its %s", name, reason)
+        get_run_logger().warning("column %s is left out of the tables of cells: %s", name, reason)
     for name, told in plan.converted.items():
         get_run_logger().info("column %s is written otherwise than it is: %s", name, told)
     for note in plan.notes:

@@ -98,14 +98,19 @@ def test_a_value_of_several_lines_is_taken_whole() -> None:
         assert command_line.read_settings(words, command_line.FitCommand, Settings).where == where
 
 
-def test_want_of_memory_gives_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("error", "short"), [(MemoryError(), "memory is"), (RuntimeError("can't start new thread"), "threads are")]
+)
+def test_want_of_memory_gives_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, short: str
+) -> None:
     def run(*_: object, **__: object) -> NoReturn:
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr(command_line, "_run", run)
     assert command_line.main([]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("error: memory is short; what is finished is kept")
+    assert said.startswith(f"error: {short} short; what is finished is kept")
     assert said.count("\n") == 1
 
 

@@ -29,7 +29,7 @@ class UnreadableError(DataError):
 
 
 class MemoryShortError(TahoeFlowError, MemoryError):
-    """There is less memory than a step needs; what it works on may be as good as any."""
+    """There is less memory, or there are fewer threads, than a step needs; what it works on may be as good as any."""
 
 
 class ModelError(TahoeFlowError, ValueError):

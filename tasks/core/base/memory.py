@@ -1,7 +1,10 @@
 """The memory of this process: how much it took, how little it may keep, and what Python need not look through."""
 
 import ctypes
+import errno
 import gc
+import mmap
+import re
 import resource
 import sys
 from collections.abc import Iterator
@@ -11,6 +14,8 @@ from pathlib import Path
 # Parameters of glibc's mallopt, and what it sets the last two to by itself where large arrays come and go.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _HEAPS, _LARGE = 1, 2**25
+# What Python and Arrow say where the system lets them start no more threads.
+_NO_THREAD = re.compile(r"can't start new thread|resource temporarily unavailable", re.IGNORECASE)
 
 
 def use_one_heap() -> None:
@@ -79,3 +84,23 @@ def peak_memory() -> int:
     except (OSError, StopIteration):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
+
+
+def is_to_be_had(size: int) -> bool:
+    """Whether the system would give this process so many bytes more; none of them is used."""
+    try:
+        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except (OSError, MemoryError):
+        return False
+    return True
+
+
+def wants_memory(error: BaseException) -> bool:
+    """Whether an error tells that the system had no memory to give."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+
+
+def wants_threads(error: BaseException) -> bool:
+    """Whether an error tells that the system lets this process, or its user, start no more threads or processes."""
+    is_told = isinstance(error, OSError) and error.errno == errno.EAGAIN
+    return is_told or _NO_THREAD.search(str(error)) is not None

@@ -34,5 +34,7 @@ def _explain_one(name: str, problem: dict[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"--{name} is missing{hint}"
     message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "string_unicode":
+        message = "is not UTF-8: give what has this name another one, or a link to it"
     value = "(not shown)" if name == "credentials" or has_credentials(problem["input"]) else problem["input"]
     return f"--{name} {value}: {message[0].lower()}{message[1:]}{hint}"

@@ -45,6 +45,8 @@ def check_columns(plan: Plan, recipe: Recipe) -> None:
     asked = {"batch": [recipe.batch_column] if recipe.batch_column else [], "compare": list(recipe.compared)}
     for setting, names in asked.items():
         for name in names:
+            if name in plan.left_out:
+                raise SettingsError(f"--{setting} {name}: the column is left out: {plan.left_out[name]}")
             if name not in plan.columns:
                 raise SettingsError(
                     f"--{setting} {name}: the cells have no such column; they have {', '.join(plan.columns)}, or none"

@@ -33,6 +33,8 @@ _ON_THE_HUB = re.compile(
     r"datasets/(?P<id>[\w.-]+/[\w.-]+)(@(?P<at>[^/]+)|/(tree|blob|resolve)/(?P<revision>[^/]+))?(/(?P<path>.*))?"
 )
 _OFFLINE_BY = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+# RFC 8089's forms of a folder of this machine.
+_FILE = re.compile("file:(//(localhost)?)?(?P<path>/(?!/).*)", re.IGNORECASE | re.DOTALL)
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/")
 _PARTS = re.compile(rf".*\.parquet|README\.md|{_SHARDS}|{_TABLES}")
 
@@ -72,6 +74,10 @@ class Place:
 
     def version(self, name: str) -> str:
         """Give what is another for another content of a file, as far as its file system knows."""
+        if self.is_local:
+            now = Path(self._path(name)).stat()
+            # A file put in another's place may have all else in common: the time of this change is nobody's to set.
+            return f"{now.st_size} {now.st_mtime_ns} {now.st_ctime_ns}"
         info = self._fs.info(self._path(name))
         return f"{info['size']} {info.get('blob_id') or info.get('ETag') or info['mtime']}"
 
@@ -117,8 +123,8 @@ def find_place(dataset: str, revision: str | None = None) -> Place:
     if re.match("s3a?:", dataset, re.IGNORECASE):
         return _prefix(dataset)
     scheme = (_SCHEME.match(dataset) or {"scheme": ""})["scheme"]
-    if scheme == "file":
-        return _folder(dataset.removeprefix("file://"))
+    if scheme.lower() == "file":
+        return _of_url(dataset)
     if not scheme and (dataset.startswith("~") or _exists(dataset)):
         return _folder(dataset)
     if scheme or _HUB_ID.fullmatch(dataset) or dataset.startswith("datasets/"):
@@ -167,6 +173,8 @@ def shard_names(place: Place) -> tuple[str, ...]:
         SourceError: there are none, or two of one number.
     """
     found = place.names(_SHARDS)
+    for name, _ in _shards(found):
+        _check_name(name, "the shard")
     numbers: dict[int, str] = {}
     for name, number in _shards(found):
         first = numbers.setdefault(number, name) if number is not None else name
@@ -198,11 +206,29 @@ def _exists(path: str) -> bool:
     return os.path.exists(path)  # noqa: PTH110
 
 
+def _of_url(given: str) -> Place:
+    found = _FILE.fullmatch(given)
+    if found is None:
+        raise SourceError(f"'{given}' is no folder of this machine: give its path, or file:///path")
+    path = found["path"]
+    return _folder(path if _exists(path) else unquote(path))
+
+
+def _check_name(name: str, what: str) -> None:
+    # Python keeps what is no UTF-8 in a way that no plan, log or table can hold.
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        shown = name.encode(errors="backslashreplace").decode()
+        raise SourceError(f"'{shown}' is not UTF-8: give {what} another name, or a link to it") from error
+
+
 def _folder(given: str) -> Place:
     try:
         path = absolute(given)
     except RuntimeError as error:
         raise SourceError(f"'{given}' is in a home folder that is not known: give the whole path") from error
+    _check_name(str(path), "the folder")
     if not _exists(str(path)):
         raise SourceError(f"there is no folder '{given}'; {OFFLINE}")
     if path.is_file():

@@ -20,7 +20,7 @@ from tasks.core.base.settings import ALL, SYNTHETIC, RunSettings, Settings
 from tasks.core.dataset.cells import EXPRESSIONS, GENES
 from tasks.core.dataset.choice import choose_cells
 from tasks.core.dataset.joins import Side, put_sides, read_sides
-from tasks.core.dataset.kinds import changes, check_values, common_kind, conform, table_kind
+from tasks.core.dataset.kinds import LONGEST_NAME, changes, check_values, common_kind, conform, table_kind
 from tasks.core.dataset.metadata import Question
 from tasks.core.dataset.partitions import Picked, cut, cut_short
 from tasks.core.dataset.place import GENES_TABLE, Place, resolve, shard_names, table_name
@@ -32,6 +32,7 @@ from tasks.core.dataset.synthetic import write_dataset
 from tasks.core.dataset.where import Condition
 from tasks.core.dataset.where_syntax import as_given, parse
 from tasks.core.numerics.block import decode_table, encode_table
+from tasks.core.numerics.quality import COUNTS_COLUMN, GENES_COLUMN, MITO_COLUMN
 from tasks.core.references.cells import Partition, Plan, Vocabulary
 from tasks.core.storage.store import Store, store_of
 
@@ -39,8 +40,9 @@ from tasks.core.storage.store import Store, store_of
 _WRITES_AT_ONCE = 8
 # A table is kept with a place for each token up to the largest.
 _MAX_TOKEN = 2**24
-# Columns that the results have beside the cells' metadata.
+# Columns that the results have beside the cells' metadata, and those where cells are left out for their quality.
 _OWN_COLUMN = re.compile(r"pc\d+|cluster(_\d+)?|leiden")
+_OF_QUALITY = (GENES_COLUMN, COUNTS_COLUMN, MITO_COLUMN)
 SYMBOL, ENSEMBL, TOKEN = "gene_symbol", "ensembl_id", "token_id"
 
 
@@ -49,8 +51,8 @@ class _Layout:
     """What the cells' metadata hold.
 
     Attributes:
-        kinds: type that each column that is read gets.
-        left_out: columns that no table of cells can hold, with the reason.
+        kinds: type of each column that cells can be chosen by.
+        left_out: columns that are not in the tables of cells, with the reason.
         converted: columns that are not written as the shards have them, with what to know of them.
         sides: tables to be joined, and what to tell of them.
     """
@@ -62,9 +64,14 @@ class _Layout:
     notes: tuple[str, ...] = ()
 
     @property
+    def read(self) -> dict[str, pa.DataType]:
+        """Type that each column of the tables of cells gets."""
+        return {name: kind for name, kind in self.kinds.items() if name not in self.left_out}
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """All metadata columns of a cell."""
-        return (*self.kinds, *(name for side in self.sides for name in side.adds))
+        return (*self.read, *(name for side in self.sides for name in side.adds))
 
 
 def make_plan(settings: RunSettings) -> Plan:
@@ -124,7 +131,7 @@ def _cut(wanted: dict[int, Picked], layout: _Layout, place: Place, settings: Run
         common = {
             "dataset": place.name,
             "revision": place.revision,
-            "metadata": {name: str(kind) for name, kind in layout.kinds.items()},
+            "metadata": {name: str(kind) for name, kind in layout.read.items()},
             "shard_name": picked.shard.name,
             "fingerprint": picked.shard.fingerprint,
             "lookups": lookups,
@@ -248,9 +255,13 @@ def _layout(shards: Iterable[Shard], place: Place, settings: RunSettings) -> _La
     kinds = {name: kind for name, kind in common.items() if kind is not None}
     left_out = {name: _why_not(held[name]) for name in held if name not in kinds}
     converted = {name: told for name, kind in kinds.items() if (told := changes(held[name], kind)) is not None}
-    taken = [name for name in kinds if _OWN_COLUMN.fullmatch(name)]
-    if taken:
-        raise SourceError(f"'{place.name}' has columns {', '.join(taken)}, the names of the results' own columns")
+    for name in kinds:
+        if len(name.encode()) > LONGEST_NAME:
+            short = f"in an AnnData file its name is the first {LONGEST_NAME} bytes of it and a digest"
+            converted[name] = f"{converted[name]}; {short}" if name in converted else short
+    of_quality = _OF_QUALITY if settings.recipe_in_full.checks_cells else ()
+    own = [name for name in kinds if _OWN_COLUMN.fullmatch(name) or name in of_quality]
+    left_out |= dict.fromkeys(own, "the results have a column of their own of this name")
     sides, notes = read_sides(place, tuple(kinds)) if settings.join else ((), ())
     return _Layout(kinds, left_out, converted, sides, notes)
 

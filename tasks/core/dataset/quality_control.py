@@ -81,8 +81,6 @@ def _keep(store: Store, key: StageKey, counted: Counted, quality: CellQuality, k
     )
     metadata = decode_table(store.get(counted.cells.metadata))
     for name in (GENES_COLUMN, COUNTS_COLUMN, MITO_COLUMN):
-        # A dataset may come with columns of these names; those measured here are what the bounds speak of.
-        metadata = metadata.drop_columns([name]) if name in metadata.column_names else metadata
         metadata = metadata.append_column(name, measured.column(name))
     rows, cells = pa.array(np.flatnonzero(kept)), int(kept.sum())
     refs, nonzeros, empty = _put_kept(store, key, counted, kept)

@@ -1,6 +1,5 @@
 """What reading a dataset has in common, wherever it lies: what goes wrong, told in one line."""
 
-import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from tasks.core.base.errors import (
     UnreadableError,
     first_line,
 )
+from tasks.core.base.memory import is_to_be_had, wants_memory, wants_threads
 
 OFFLINE = "a local folder in the same layout, or --dataset synthetic, works without a network"
 _REFUSED = (
@@ -25,6 +25,9 @@ _REFUSED = (
 _NO_MEMORY = re.compile(
     r"\b[mr]e?alloc of size \d+ failed|allocat\w+ (error|failed)|cannot allocate|out of memory", re.I
 )
+# Bytes with which what cannot be decoded is bad, and memory was not what it lacked: some codecs tell no difference. A
+# page has no more than the larger, with its values.
+_LEAST_ROOM, _MOST_ROOM = 2**26, 2**32
 
 
 @contextmanager
@@ -33,7 +36,7 @@ def translated(dataset: str, what: str) -> Iterator[None]:
 
     Raises:
         UnreadableError: it cannot be decoded.
-        MemoryShortError: there is too little memory to read it.
+        MemoryShortError: there is too little memory, or there are too few threads, to read it.
         UnreachableError: its host does not answer now.
         SourceError: it cannot be read.
     """
@@ -43,7 +46,7 @@ def translated(dataset: str, what: str) -> Iterator[None]:
         raise
     except Exception as error:  # reading may fail in whatever way the libraries below us fail
         told = f"{what} of '{dataset}' cannot be"
-        if _wants_memory(error):
+        if _is_short(error, _LEAST_ROOM):
             raise MemoryShortError(_short(f"{told} read", error)) from error
         if _is_undecodable(error):
             raise UnreadableError(f"{told} decoded: {first_line(error)}") from error
@@ -55,8 +58,23 @@ def translated(dataset: str, what: str) -> Iterator[None]:
 
 
 @contextmanager
+def decoding(size: int) -> Iterator[None]:
+    """Have what fails for want of memory, in decoding so many bytes, raised as that, whatever the codec says.
+
+    Raises:
+        MemoryError: there is too little.
+    """
+    try:
+        yield
+    except Exception as error:  # as in `translated`
+        if _is_short(error, min(max(2 * size, _LEAST_ROOM), _MOST_ROOM)) and not wants_threads(error):
+            raise MemoryError(first_line(error)) from error
+        raise
+
+
+@contextmanager
 def in_little_memory(what: str) -> Iterator[None]:
-    """Have want of memory raised as an error that names what was being done.
+    """Have want of memory, or of threads, raised as an error that names what was being done.
 
     Raises:
         MemoryShortError: there was too little.
@@ -65,22 +83,30 @@ def in_little_memory(what: str) -> Iterator[None]:
         yield
     except TahoeFlowError:
         raise
-    except (MemoryError, OSError) as error:
-        if _wants_memory(error):
+    except (MemoryError, OSError, RuntimeError, pa.ArrowException) as error:
+        if _is_short(error):
             raise MemoryShortError(_short(f"{what} failed", error)) from error
         raise
 
 
 def _short(what: str, error: Exception) -> str:
+    want, remedy = "memory", "fewer --workers or smaller --block_cells need less"
+    if wants_threads(error):
+        want = "threads"
+        remedy = "fewer --workers need less, or raise the limit (ulimit -u, or pids of the container)"
     return (
-        f"{what} for want of memory ({first_line(error)}): fewer --workers or smaller --block_cells need less; what is "
-        "done is kept, and the same command goes on from there"
+        f"{what} for want of {want} ({first_line(error)}): {remedy}; what is done is kept, and the same command goes "
+        "on from there"
     )
 
 
-def _wants_memory(error: Exception) -> bool:
-    is_full = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-    return is_full or (_is_undecodable(error) and _NO_MEMORY.search(str(error)) is not None)
+def _is_short(error: Exception, room: int = 0) -> bool:
+    """Whether there is too little memory, or too few threads; by so much memory that is to be had for what says not."""
+    if wants_memory(error) or wants_threads(error):
+        return True
+    return _is_undecodable(error) and (
+        _NO_MEMORY.search(str(error)) is not None or (room > 0 and not is_to_be_had(room))
+    )
 
 
 def _is_undecodable(error: Exception) -> bool:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from tasks.core.base.errors import DataError, SourceError
 from tasks.core.dataset.bounds import Bounds
 from tasks.core.dataset.place import Place, table_name
-from tasks.core.dataset.reading import translated
+from tasks.core.dataset.reading import decoding, translated
 
 # Rows decoded at a time: Tahoe's row groups have as many.
 _BATCH_ROWS = 1_000
@@ -101,9 +101,10 @@ class OpenShard:
             file = pq.ParquetFile(
                 self._file, metadata=self._footer, pre_buffer=at_once, buffer_size=0 if at_once else _BUFFER_BYTES
             )
-            for batch in file.iter_batches(_BATCH_ROWS, row_groups=some, columns=there, use_threads=False):
-                # A name with a dot may bring columns whose names begin with what is before it.
-                yield _without_views(pa.Table.from_batches([batch]).select(there))
+            with decoding(max(self._groups[group].total_byte_size for group in some)):
+                for batch in file.iter_batches(_BATCH_ROWS, row_groups=some, columns=there, use_threads=False):
+                    # A name with a dot may bring columns whose names begin with what is before it.
+                    yield _without_views(pa.Table.from_batches([batch]).select(there))
 
     def _fetched(self, groups: Sequence[int], columns: Sequence[str]) -> Iterator[tuple[list[int], int]]:
         """Row groups that are fetched together, and their bytes."""

@@ -92,7 +92,7 @@ class Plan(Reference):
     Attributes:
         revision: commit on the Hub, or a digest of the folder's shards.
         columns: the cells' metadata columns.
-        left_out: columns that no table of cells can hold, with the reason.
+        left_out: columns that are not in the tables of cells, with the reason.
         converted: columns that are not written as the dataset has them, with what to know of them.
         exhausted: whether the dataset ended before as many cells as asked for, or no more match.
         skipped: shards that cannot be opened.

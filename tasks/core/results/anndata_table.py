@@ -1,5 +1,6 @@
 """A table of an AnnData file (`obs`, `var`), written partition by partition."""
 
+import hashlib
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from tasks.core.dataset.kinds import LONGEST_NAME
 from tasks.core.results.anndata_sink import Filling, fill, make_group, make_numbers, make_texts
 
 # Texts of a column beyond which it is no set of categories, and is not kept in memory.
@@ -19,8 +21,10 @@ MOST_CATEGORIES = 65_535
 _HASHES_AT_ONCE = 2**19
 # From it on float64 does not hold all integers.
 _EXACT = 2**53
+# Digits up to which it gives back every decimal.
+_EXACT_DIGITS = 15
 _FORBIDDEN = re.compile(r"[/\\\x00-\x1f]")
-_RESERVED = ("", ".", "..", "_index")
+_RESERVED = ("", ".", "..", "_index", ".zarray", ".zattrs", ".zgroup")
 Rows = Callable[[], Iterable[pl.DataFrame]]
 
 
@@ -56,7 +60,11 @@ class _Column:
         self.nulls += values.null_count()
         if self.dtype.is_integer():
             self.is_exact &= not (values.cast(pl.Float64).abs() >= _EXACT).any()
-        if (self.is_forced or not self.dtype.is_numeric()) and len(self.texts) <= MOST_CATEGORIES:
+        elif self.dtype.is_decimal():
+            digits = as_texts(values).str.replace_all("[-.]", "").str.strip_chars("0").str.len_bytes()
+            self.is_exact &= not (digits > _EXACT_DIGITS).any()
+        is_text = self.is_forced or self.dtype.is_decimal() or not self.dtype.is_numeric()
+        if is_text and len(self.texts) <= MOST_CATEGORIES:
             self.texts.update(as_texts(values).drop_nulls().unique().to_list())
 
     def is_category(self, rows: int) -> bool:
@@ -67,7 +75,9 @@ class _Column:
     @property
     def is_numbers(self) -> bool:
         """Whether NumPy has a number, or a flag, for each of its values."""
-        return not self.is_forced and (self.dtype.is_numeric() or (self.dtype == pl.Boolean and not self.nulls))
+        is_flag = self.dtype == pl.Boolean and not self.nulls
+        is_number = self.dtype.is_numeric() and (self.is_exact or not self.dtype.is_decimal())
+        return not self.is_forced and (is_flag or is_number)
 
     @property
     def is_masked(self) -> bool:
@@ -86,9 +96,9 @@ def write_table(root: Any, name: str, table: TableRows, scratch: Path) -> None:
 
     Texts become categories, in natural order, where there are at most 65,535 of them and some occur again or are
     missing, and plain texts otherwise, a missing one empty. Integers with nulls become float64, with NaN, or integers
-    with a mask where float64 does not hold them. What the name of a column must not have in the file is replaced by
-    `_`, and NUL in texts by U+FFFD. Whether the rows' names all differ is found in a folder in `scratch`, where it
-    takes 8 bytes a row for a while.
+    with a mask where float64 does not hold them; decimals become float64, or texts where it does not. What the name of
+    a column must not have in the file is replaced by `_`, what it has too much by a digest, and NUL in texts by U+FFFD.
+    Whether the rows' names all differ is found in a folder in `scratch`, where it takes 8 bytes a row for a while.
 
     Raises:
         DataError: there are not so many rows.
@@ -112,10 +122,13 @@ def write_table(root: Any, name: str, table: TableRows, scratch: Path) -> None:
 
 
 def safe_names(names: Iterable[str]) -> list[str]:
-    """Give names that can be keys of a file, each another."""
+    """Give names that can be keys of a file, in Zarr names of folders, each another."""
     safe: list[str] = []
     for name in names:
         wanted = _FORBIDDEN.sub("_", name)
+        if len(wanted.encode()) > LONGEST_NAME:
+            kept = wanted.encode()[:LONGEST_NAME].decode(errors="ignore")
+            wanted = f"{kept}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
         wanted = f"{wanted}_" if wanted in _RESERVED else wanted
         while wanted in safe:
             wanted += "_"
@@ -129,7 +142,9 @@ def natural_order(texts: Iterable[str]) -> list[str]:
 
 
 def as_texts(values: pl.Series) -> pl.Series:
-    """Give values as texts; HDF5 ends a text at NUL."""
+    """Give values as texts, times with all their digits; HDF5 ends a text at NUL."""
+    if values.dtype == pl.Time:
+        return values.dt.to_string("%H:%M:%S%.9f")
     return values.cast(pl.String).str.replace_all("\x00", "\ufffd", literal=True)
 
 
@@ -198,7 +213,7 @@ def _writer(group: Any, key: str, column: _Column, length: int) -> tuple[Filling
         return _masked(group, key, column, length)
     if column.is_numbers:
         kind = column.number_type
-        return Filling(make_numbers(group, key, (length,), kind), key), lambda part: part.to_numpy().astype(kind)
+        return Filling(make_numbers(group, key, (length,), kind), key), lambda part: _numbers(part).astype(kind)
     return Filling(make_texts(group, key, length), key), _objects
 
 
@@ -225,6 +240,11 @@ def _categories(group: Any, key: str, column: _Column, length: int) -> tuple[Fil
         return as_texts(part).cast(known).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
 
     return Filling(codes, key), coded
+
+
+def _numbers(values: pl.Series) -> Any:
+    # By way of the digits, which gives the float64 that is nearest.
+    return (values.cast(pl.String).cast(pl.Float64) if values.dtype.is_decimal() else values).to_numpy()
 
 
 def _objects(values: pl.Series) -> Any:

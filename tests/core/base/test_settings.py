@@ -33,6 +33,7 @@ def test_every_setting_is_described() -> None:
         ("pca_dim", 0, "--pca_dim 0: input should be greater than or equal to 1"),
         ("clusters", -1, "--clusters -1: input should be greater than or equal to 1"),
         ("seed", -1, "--seed -1: input should be greater than or equal to 0"),
+        ("dataset", "lat\udce9in", "in: is not UTF-8: give what has this name another one, or a link to it"),
         ("smples", 5, "there is no setting 'smples'"),
         ("store", "s3://id:secret@bucket/x", "credentials do not belong in a URL"),
     ],

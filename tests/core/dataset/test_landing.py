@@ -12,6 +12,7 @@ import pytest
 
 from tasks.core.base.errors import DataError, MemoryShortError
 from tasks.core.base.settings import Settings
+from tasks.core.dataset import reading
 from tasks.core.dataset.landing import land_cells
 from tasks.core.dataset.partition_steps import build_counts
 from tasks.core.dataset.plan import make_plan
@@ -136,6 +137,9 @@ SHORT = {
     "told": OSError("realloc of size 1048576 failed"),
     "codec": OSError("ZSTD decompression failed: Allocation error : not enough memory"),
     "system": OSError(errno.ENOMEM, "Cannot allocate memory"),
+    "threads": RuntimeError("can't start new thread"),
+    "arrow's": pa.ArrowException("Unknown error: Failed to launch worker thread: Resource temporarily unavailable"),
+    "processes": BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
 }
 
 
@@ -144,7 +148,7 @@ SHORT = {
 def test_want_of_memory_is_no_bad_data(dataset: Path, monkeypatch: pytest.MonkeyPatch, name: str, policy: str) -> None:
     with monkeypatch.context() as during:
         Reading(during, SHORT[name], times=100)
-        with pytest.raises(MemoryShortError, match=r"for want of memory .* fewer --workers") as told:
+        with pytest.raises(MemoryShortError, match=r"for want of (memory|threads) .* fewer --workers") as told:
             land(dataset, policy)
         assert "\n" not in str(told.value)
     assert land(dataset, policy)[1].cells == CELLS
@@ -158,8 +162,28 @@ def test_want_of_memory_at_the_plan_leaves_nothing_out(
         raise SHORT[name]
 
     monkeypatch.setattr(OpenShard, "batches", fails)
-    with pytest.raises(MemoryShortError, match="for want of memory"):
+    with pytest.raises(MemoryShortError, match=r"for want of (memory|threads)"):
         make_plan(settings_for(dataset, "skip", where="number > 3"))
+
+
+@pytest.mark.parametrize("policy", ["fail", "skip"])
+def test_pages_that_a_codec_calls_bad_for_want_of_memory_are_good(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    """Brotli knows one reason alone why it cannot go on."""
+    with monkeypatch.context() as during:
+        Reading(during, UNREADABLE, times=100)
+        during.setattr(reading, "is_to_be_had", lambda _: False)
+        with pytest.raises(MemoryShortError, match="for want of memory"):
+            land(dataset, policy)
+    assert land(dataset, policy)[1].cells == CELLS
+
+
+@pytest.mark.parametrize("size", [0, 2**27])
+def test_what_cannot_be_decoded_is_bad_where_there_is_room_for_it(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(reading, "is_to_be_had", lambda asked: asked < 2**27)
+    with pytest.raises(MemoryError if size else OSError), reading.decoding(size):
+        raise UNREADABLE
 
 
 def test_a_footer_that_is_bad_once_is_read_again(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import fsspec
@@ -218,6 +220,40 @@ def test_what_the_hub_refuses_is_told_with_what_to_do(
     assert ("without a network" in str(refused.value)) == (kind is RepositoryNotFoundError)
 
 
+@pytest.mark.parametrize("form", ["file:{}", "file://{}", "FILE://{}", "file://localhost{}", "File://LocalHost{}"])
+def test_a_folder_may_be_given_as_a_url(tmp_path: Path, form: str) -> None:
+    folder = tmp_path / "a folder, 50%"
+    folder.mkdir()
+    for path in (quote(str(folder)), str(folder)):
+        assert find_place(form.format(path)) == Place(str(folder))
+    literal = tmp_path / "with%20percent"
+    literal.mkdir()
+    assert find_place(form.format(literal)) == Place(str(literal))
+
+
+@pytest.mark.parametrize("given", ["file://host/folder", "file://~/folder", "file:/none/such", "FILE://"])
+def test_a_url_of_no_folder_is_told_in_one_line(given: str) -> None:
+    with pytest.raises(SourceError, match=r"give its path, or file:///path|there is no folder '/none/such'"):
+        find_place(given)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere such names cannot be")
+def test_names_that_are_not_utf_8_are_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = os.fsencode(tmp_path) + b"/lat\xe9in"
+    Path(os.fsdecode(folder + b"/data")).mkdir(parents=True)
+    with pytest.raises(
+        SourceError, match=r"/lat\\udce9in' is not UTF-8: give the folder another name, or a link to it"
+    ):
+        find_place(os.fsdecode(folder))
+    monkeypatch.chdir(os.fsdecode(folder))
+    with pytest.raises(SourceError, match="is not UTF-8"):
+        find_place("data")
+    (tmp_path / "link").symlink_to(os.fsdecode(folder))
+    Path(os.fsdecode(folder + b"/data/train-0\xe9.parquet")).touch()
+    with pytest.raises(SourceError, match="is not UTF-8: give the shard another name"):
+        shard_names(find_place(str(tmp_path / "link")))
+
+
 def test_a_shard_that_changed_since_the_plan_is_not_read(dataset: Path, tmp_path: Path) -> None:
     plan, settings = plan_of(str(dataset), tmp_path / "store", partition_cells=20)
     shard = dataset / "data" / "train-00000-of-00002.parquet"
@@ -230,6 +266,25 @@ def test_a_shard_that_changed_since_the_plan_is_not_read(dataset: Path, tmp_path
             land_cells(part, plan.vocabulary, settings)
     for part in plan.partitions[2:]:
         assert land_cells(part, plan.vocabulary, settings).result.cells
+
+
+def test_a_shard_of_the_same_size_time_and_footer_is_another(tmp_path: Path) -> None:
+    """Its footer tells the bounds of the counts, and not all of them."""
+
+    def write(counts: float) -> Path:
+        cells = [cell({3: 1.0, 4: counts if at == 5 else 7.0, 5: 100.0}) for at in range(20)]
+        return write_dataset(tmp_path / "d", [table_of(cells)], gene_table(10)) / "data/train-00000-of-00001.parquet"
+
+    shard = write(9)
+    before, content = shard.stat(), shard.read_bytes()
+    plan, settings = plan_of(str(tmp_path / "d"), tmp_path / "store")
+    write(8)
+    os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (shard.stat().st_size, shard.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert shard.read_bytes() != content
+    with pytest.raises(SourceError, match="changed during the run"):
+        land_cells(plan.partitions[0], plan.vocabulary, settings)
+    assert plan_of(str(tmp_path / "d"), tmp_path / "store")[0].partitions != plan.partitions
 
 
 def test_a_shard_that_comes_before_others_changes_nothing_of_them(dataset: Path, tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.base.errors import DataError, SettingsError, SourceError, StoreError
+from tasks.core.base.recipes import Recipe
 from tasks.core.base.settings import Settings
+from tasks.core.dataset.columns import check_columns
 from tasks.core.dataset.plan import check_sizes, locate_dataset, make_plan
 from tasks.core.dataset.source import stream_partition
 from tasks.core.dataset.synthetic import VERSION as SIMULATION
@@ -94,10 +96,29 @@ def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
         plan(write_dataset(tmp_path / "d", [table], gene_table(40)))
 
 
-def test_a_column_with_a_result_s_name_is_refused(tmp_path: Path) -> None:
-    table = table_of(random_cells(20, 40)).append_column("cluster", pa.array(["a"] * 20))
-    with pytest.raises(SourceError, match="columns cluster, the names of the results' own"):
-        plan(write_dataset(tmp_path / "d", [table], gene_table(40)))
+def test_a_column_with_a_result_s_name_is_left_out_and_can_be_asked_for(tmp_path: Path) -> None:
+    table = table_of(random_cells(20, 40))
+    names = ["cluster", "cluster_3", "leiden", "pc1", "total_counts", "n_genes_by_counts", "pct_counts_mt"]
+    for name in names:
+        table = table.append_column(name, pa.array([0.5, 1.5] * 10))
+    folder = write_dataset(tmp_path / "d", [table], gene_table(40))
+    made = plan(folder, where="cluster > 1 and total_counts > 1", per="leiden", at_most=6)
+    assert made.cells == 6
+    assert made.columns == ("drug", "plate", *names[4:])
+    assert made.left_out == dict.fromkeys(names[:4], "the results have a column of their own of this name")
+    checked = plan(folder, min_genes=1, where="total_counts > 1")
+    assert (checked.cells, checked.columns) == (10, ("drug", "plate"))
+    assert list(checked.left_out) == names
+    for named in ({"batch": "cluster"}, {"compare": "drug,total_counts"}):
+        with pytest.raises(SettingsError, match=r"the column is left out: the results have a column of their own"):
+            check_columns(checked, Recipe.model_validate(named))
+
+
+def test_a_name_too_long_for_an_anndata_file_is_told(tmp_path: Path) -> None:
+    table = table_of(random_cells(20, 40)).append_column("n" * 300, pa.array([1] * 20))
+    made = plan(write_dataset(tmp_path / "d", [table], gene_table(40)))
+    assert made.columns == ("drug", "plate", "n" * 300)
+    assert made.converted == {"n" * 300: "in an AnnData file its name is the first 200 bytes of it and a digest"}
 
 
 def test_a_missing_vocabulary_is_named(dataset: Path) -> None:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,40 @@ def test_what_is_read_is_what_was_written(tmp_path: Path, kind: str) -> None:
         np.testing.assert_array_equal(adata.obsm[name], np.concatenate(list(of.obsm[name]())))
     np.testing.assert_array_equal(adata.varm["PCs"], of.varm["PCs"])
     np.testing.assert_array_equal(adata.uns["pca"]["variance"], [5, 4, 3, 2, 1])
+
+
+def exact_values() -> dict[str, pl.Series]:
+    """Columns with more digits than a second or a float64 has, and decimals of few, each with one that is missing."""
+    wholes = [3_000_000_000 * at + at for at in range(CELLS - 1)] + [None]
+    few = [Decimal(at % 7) / 10 for at in range(CELLS - 1)] + [None]
+    many = [Decimal("12345678901234567890.12") + Decimal(at % 5) / 100 for at in range(CELLS - 1)] + [None]
+    return {
+        "time": pl.Series(wholes).cast(pl.Time),
+        "nanoseconds": pl.Series(wholes).cast(pl.Datetime("ns")),
+        "microseconds": pl.Series(wholes).cast(pl.Datetime("us", "UTC")),
+        "few": pl.Series(few, dtype=pl.Decimal(38, 2)),
+        "tiny": pl.Series(few, dtype=pl.Decimal(38, 30)),
+        "many": pl.Series(many, dtype=pl.Decimal(38, 2)),
+    }
+
+
+@pytest.mark.parametrize("name", exact_values())
+def test_times_and_decimals_keep_their_digits(tmp_path: Path, name: str) -> None:
+    values = exact_values()[name]
+    obs = pl.DataFrame({name: values})
+    column = read(written(tmp_path, "h5ad", replace(parts(), obs=TableRows(cut(obs), CELLS)))).obs[name]
+    if name in ("few", "tiny"):
+        np.testing.assert_array_equal(column, [np.nan if one is None else float(one) for one in values])
+    elif name == "many":
+        assert [None if one is None else Decimal(one) for one in column.astype(object).where(column.notna(), None)] == (
+            values.to_list()
+        )
+    else:
+        # As in embeddings.csv, but for what is between a day and its time.
+        told = obs.write_csv(include_header=False).splitlines()
+        texts = column.astype(object).where(column.notna(), "").str.replace(" ", "T").str.replace("+00:00", "+0000")
+        assert texts.tolist() == [line.strip('"') for line in told]
+        assert len(set(told)) == CELLS
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -298,6 +333,17 @@ def test_a_name_that_two_cells_far_apart_have_is_found(tmp_path: Path, monkeypat
         adata = read(written(tmp_path, "h5ad", of))
         assert adata.obs_names[0] == expected
         assert adata.obs_names.is_unique
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_names_too_long_for_a_file_are_cut(tmp_path: Path, kind: str) -> None:
+    names = ["n" * 300, "n" * 299 + "m", "日" * 200, ".zattrs", "k" * 200]
+    obs = pl.DataFrame({name: [f"{at}{row % 3}" for row in range(CELLS)] for at, name in enumerate(names)})
+    read_obs = read(written(tmp_path, kind, replace(parts(), obs=TableRows(cut(obs), CELLS)))).obs
+    assert [name[:66] for name in read_obs.columns] == ["n" * 66, "n" * 66, "日" * 66, ".zattrs_", "k" * 66]
+    assert read_obs.columns[4] == names[4]
+    for name, column in zip(names, read_obs.columns, strict=True):
+        assert read_obs[column].tolist() == obs[name].to_list()
 
 
 def test_names_and_texts_are_put_in_order() -> None:
