@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
@@ -54,14 +55,18 @@ class OpenShard:
         self._version = version
         self._file = file
         self._footer = pq.ParquetFile(file, pre_buffer=False).metadata
-        columns = range(self._footer.num_columns)
-        self._columns = {self._footer.schema.column(at).path: at for at in columns}
         self._groups = [self._footer.row_group(index) for index in range(self._footer.num_row_groups)]
         self.group_rows = tuple(group.num_rows for group in self._groups)
         self.schema: pa.Schema = self._footer.schema.to_arrow_schema()
         twice = [one for one in self.schema.names if self.schema.names.count(one) > 1]
         if twice:
             raise DataError(f"shard {name} has two columns '{twice[0]}'")
+        # By position: the path of a part of a struct may be the name of a column.
+        sizes = [_parts(field.type) for field in self.schema]
+        begins = accumulate(sizes, initial=0)
+        self._columns = {
+            one: range(begin, begin + size) for one, begin, size in zip(self.schema.names, begins, sizes, strict=False)
+        }
 
     def describe(self) -> Shard:
         """Give what is known of the shard from its footer alone."""
@@ -74,16 +79,16 @@ class OpenShard:
     @property
     def bytes(self) -> int:
         """Size of all its columns."""
-        return sum(group.column(at).total_compressed_size for group in self._groups for at in self._columns.values())
+        columns = range(self._footer.num_columns)
+        return sum(group.column(at).total_compressed_size for group in self._groups for at in columns)
 
     def values(self, column: str) -> int:
         """How many values a column holds, in lists or not."""
-        parts = [at for path, at in self._columns.items() if path.partition(".")[0] == column]
-        return sum(group.column(at).num_values for group in self._groups for at in parts)
+        return sum(group.column(at).num_values for group in self._groups for at in self._columns[column])
 
     def bounds(self, group: int, column: str) -> Bounds:
-        """Bounds of a column in a row group, as the footer has them."""
-        chunk = self._groups[group].column(self._columns[column])
+        """Bounds of a column that is not nested in a row group, as the footer has them."""
+        chunk = self._groups[group].column(self._columns[column].start)
         kind, rows = self.schema.field(column).type, self.group_rows[group]
         return Bounds.of(chunk.statistics if chunk.is_stats_set else None, kind, rows)
 
@@ -107,7 +112,7 @@ class OpenShard:
 
     def _fetched(self, groups: Sequence[int], columns: Sequence[str]) -> Iterator[tuple[list[int], int]]:
         """Row groups that are fetched together, and their bytes."""
-        wanted = [at for path, at in self._columns.items() if path in columns or path.partition(".")[0] in columns]
+        wanted = [at for name in columns for at in self._columns[name]]
         together: list[int] = []
         total = 0
         for group in groups:
@@ -137,6 +142,12 @@ def open_shard(place: Place, name: str) -> Iterator[OpenShard]:
     with translated(place.name, f"shard {name}"):
         if not place.is_on_hub and place.version(name) != before:
             raise changed(place, name)
+
+
+def _parts(kind: pa.DataType) -> int:
+    """How many columns parquet makes of one of this type."""
+    kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+    return sum(_parts(kind.field(at).type) for at in range(kind.num_fields)) if pa.types.is_nested(kind) else 1
 
 
 def _without_views(table: pa.Table) -> pa.Table:

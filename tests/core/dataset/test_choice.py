@@ -24,7 +24,7 @@ from tasks.core.dataset.spread import draw_rows, even_order, evenly_spaced, shar
 from tasks.core.numerics.block import decode_table
 from tasks.core.references.cells import Cells, Plan
 from tasks.core.storage.store import store_of
-from tests.small_dataset import Cell, cell, gene_table, table_of, write_dataset
+from tests.small_dataset import Cell, cell, gene_table, random_cells, table_of, write_dataset
 from tests.spread_reads import IO, spread_reads
 
 LINES = ("A", "B", "B", "C", "C", "C", None)
@@ -110,6 +110,18 @@ def test_row_groups_that_cannot_match_are_not_read(folder: Path, monkeypatch: py
     read.clear()
     make_plan(settings_for(folder, samples="all", per="plate", at_most=5))
     assert not read
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_part_of_a_struct_is_not_taken_for_a_column_named_like_it(tmp_path: Path, first: bool) -> None:
+    beside = {"p.m": pa.array([1, 1, 2, 2]), "p": pa.array([{"x": [9], "m": 7}] * 4), "after": pa.array([3, 3, 4, 4])}
+    table = table_of(random_cells(4, 10))
+    for name in sorted(beside, reverse=first):
+        table = table.append_column(name, beside[name])
+    folder = write_dataset(tmp_path / "dataset", [table], gene_table(10), group_rows=2)
+    for where, number in {"`p.m` == 2": 2, "`p.m` < 7 and after == 3": 2, "`p.m` > 0": 4}.items():
+        assert chosen(folder, samples="all", where=where)[1].height == number
+    assert chosen(folder, samples="all", per="p.m", at_most=1)[1]["p.m"].to_list() == [1, 2]
 
 
 def test_at_most_so_many_of_each_group_in_stream_order(folder: Path) -> None:
