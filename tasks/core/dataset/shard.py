@@ -84,7 +84,7 @@ class OpenShard:
 
     def values(self, column: str) -> int:
         """How many values a column holds, in lists or not."""
-        return sum(group.column(at).num_values for group in self._groups for at in self._columns[column])
+        return sum(group.column(at).num_values for group in self._groups for at in self._columns.get(column, ()))
 
     def bounds(self, group: int, column: str) -> Bounds:
         """Bounds of a column that is not nested in a row group, as the footer has them."""

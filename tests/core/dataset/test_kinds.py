@@ -2,8 +2,10 @@
 
 import datetime
 import io
+import operator
 import uuid
 from decimal import Decimal
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,11 @@ from tasks.core.base.settings import Settings
 from tasks.core.dataset.columns import read_column
 from tasks.core.dataset.kinds import common_kind, kind_named, table_kind
 from tasks.core.dataset.landing import land_cells
+from tasks.core.dataset.metadata import Question
+from tasks.core.dataset.place import Place
 from tasks.core.dataset.plan import make_plan
+from tasks.core.dataset.shard import open_shard
+from tasks.core.dataset.where_syntax import parse
 from tasks.core.numerics.block import decode_table
 from tasks.core.references.cells import Cells, Plan
 from tasks.core.results.anndata_export import AnnDataParts, write_h5ad, write_zarr_zip
@@ -32,6 +38,7 @@ GENES, ROWS = 40, 12
 DAY = datetime.date(2024, 2, 29)
 HOURS = datetime.timedelta(hours=1.5)
 TIME = datetime.time(13, 30, 5)
+SIGNS = {"==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 UNITS = ("s", "ms", "us", "ns")
 INSTANT = datetime.datetime(2024, 2, 29, 13, 30, 5)
 
@@ -181,19 +188,39 @@ def test_categories_are_compared_as_the_texts_that_they_are(tmp_path: Path) -> N
     assert set(land(dataset, where="x in ('a', 'b')", per="x", at_most=2)[2]["x"].to_pylist()) == {"a", "b"}
 
 
-@pytest.mark.parametrize(
-    ("name", "where"),
-    [
-        ("uint64", f"x > {2**63 - 1}"),
-        ("uint64", "x != -1"),
-        ("decimal128", "x == 1.5"),
-        ("decimal64", "x < 2"),
-        ("duration us", "x >= 5400"),
-        ("half", "x == 1.5"),
-    ],
-)
-def test_numbers_of_any_type_are_compared(tmp_path: Path, name: str, where: str) -> None:
-    assert land(dataset_of(tmp_path, HELD[name][0]), where=where)[2].num_rows > 0
+# Of each type of numbers, its extremes and their neighbours.
+EXTREMES: dict[str, list[Any]] = {
+    **{f"int{bits}": [-(2 ** (bits - 1)), 1 - 2 ** (bits - 1), 0, 2 ** (bits - 1) - 1] for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}": [0, 2 ** (bits - 1) + 3, 2**bits - 2, 2**bits - 1] for bits in (8, 16, 32, 64)},
+    "decimal32": [Decimal("-999.99"), Decimal("1.50"), Decimal("1.51")],
+    "decimal64": [Decimal("-9999999999.99"), Decimal("1.50"), Decimal("9999999999.98")],
+    "decimal128": [Decimal("123456789012345678901.50"), Decimal("123456789012345678901.51"), Decimal("9" * 36 + ".99")],
+    "half": [-65504.0, 0.0, 1.5],
+    "float": [-3.4028234663852886e38, 2.0**-149, 16777216.0],
+    "double": [-1.7976931348623157e308, 5e-324, 2.0**53],
+}
+BEYOND = ["-1", "1.5", "1.505", "-1e400", "1e400", "-0.1", str(2**63), f"{2**64}.5", "1e99999999999999999999"]
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_numbers_of_any_type_are_compared_without_rounding(tmp_path: Path, name: str) -> None:
+    values, kind = EXTREMES[name], HELD[name][0].type
+    cells = table_of(random_cells(len(values), GENES)).append_column("x", pa.array(values, kind))
+    dataset = write_dataset(tmp_path / "dataset", [cells], gene_table(GENES), group_rows=1)
+    with open_shard(Place(str(dataset)), "data/train-00000-of-00001.parquet") as shard:
+        for text, (sign, holds) in product([*map(str, values), *BEYOND], SIGNS.items()):
+            where, number = (
+                f"x {sign} {text}",
+                float(text) if "e" in text or pa.types.is_floating(kind) else Decimal(text),
+            )
+            found = Question(parse(where), None, {"x": table_kind(kind)}, (), where).look_at_all(shard, None, ())  # type: ignore[dict-item]
+            assert found.rows.tolist() == [row for row, value in enumerate(values) if holds(value, number)], where
+
+
+def test_durations_are_compared_as_seconds(tmp_path: Path) -> None:
+    dataset = dataset_of(tmp_path, HELD["duration us"][0])
+    assert land(dataset, where="x >= 5400")[2].num_rows == ROWS - 1
+    assert land(dataset, where="x != 5399.5 and x < 5400.5")[2].num_rows == ROWS - 1
 
 
 @pytest.mark.parametrize(
