@@ -19,7 +19,7 @@ from zarr.storage import ZipStore
 from tasks.core.base.errors import DataError
 from tasks.core.base.settings import Settings
 from tasks.core.dataset.columns import read_column
-from tasks.core.dataset.kinds import common_kind, kind_named, table_kind
+from tasks.core.dataset.kinds import check_values, common_kind, conform, kind_named, table_kind
 from tasks.core.dataset.landing import land_cells
 from tasks.core.dataset.metadata import Question
 from tasks.core.dataset.place import Place
@@ -228,7 +228,8 @@ def test_durations_are_compared_as_seconds(tmp_path: Path) -> None:
     [
         ((pa.nulls(ROWS), pa.array([3] * ROWS)), "int64", {None, 3}, None),
         ((pa.array([3] * ROWS, pa.int8()), pa.array([4] * ROWS)), "int64", {3, 4}, "int8 and int64: as int64"),
-        ((pa.array([3] * ROWS), pa.array([0.5] * ROWS)), "double", {3.0, 0.5}, "int64 and double: as double"),
+        ((pa.array([3] * ROWS), pa.array([0.5] * ROWS)), "string", {"3", "0.5"}, "int64 and double: as string"),
+        ((pa.array([3] * ROWS, pa.int32()), pa.array([0.5] * ROWS)), "double", {3, 0.5}, "int32 and double: as double"),
         ((pa.array(["a"] * ROWS), None), "string", {"a", None}, None),
         ((None, pa.array(["a"] * ROWS).dictionary_encode()), "string", {"a", None}, None),
         ((pa.array(["a"] * ROWS), pa.array([3] * ROWS)), "string", {"a", "3"}, "string and int64: as string"),
@@ -320,12 +321,61 @@ def test_types_are_found_again_by_their_names() -> None:
         assert kind_named(str(kind)) == kind
 
 
-def test_any_two_types_have_one_in_common() -> None:
-    for one, _ in HELD.values():
-        for other, _ in HELD.values():
-            kind = common_kind([one.type, other.type])
-            assert kind is not None
-            assert kind_named(str(kind)) == kind
+LAST = datetime.datetime(9999, 12, 31, 23, 59, 59)
+# Of times, which need not be numbers, the first and the last; of nanoseconds those that 64 bits have room for.
+ENDS: dict[str, list[Any]] = {
+    **{f"timestamp {unit}": [datetime.datetime(1, 1, 1), LAST] for unit in ("s", "ms", "us")},
+    "timestamp ns": [-(2**63) + 10**9, 2**63 - 1],
+    "no zone": [-(2**63) + 10**9, 2**63 - 1],
+    **{name: [datetime.datetime(1, 1, 1), LAST.replace(day=30)] for name in ("zone", "offset")},
+    **{name: [datetime.date(1, 1, 1), LAST.date()] for name in ("date32", "date64")},
+    "time32": [datetime.time(0), datetime.time(23, 59, 59)],
+    "time64": [datetime.time(0), datetime.time(23, 59, 59, 999_999)],
+    "decimal256": [Decimal("-" + "9" * 74 + ".99"), Decimal("0.01")],
+}
+
+
+def ends_of(name: str) -> pa.Array:
+    """Extreme values of a type, or such as it has."""
+    ends = (EXTREMES | ENDS).get(name)
+    return HELD[name][0] if ends is None else pa.array([None, *ends], HELD[name][0].type)
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_any_two_types_have_one_in_common_that_holds_all_values_of_both(name: str) -> None:
+    for other in HELD:
+        kind = common_kind([HELD[name][0].type, HELD[other][0].type])
+        assert kind is not None
+        assert kind == common_kind([HELD[other][0].type, HELD[name][0].type])
+        assert kind_named(str(kind)) == kind
+        values = pa.table({"x": ends_of(name)})
+        own = conform(values, {"x": common_kind([HELD[name][0].type])}, name)["x"]  # type: ignore[dict-item]
+        check_values(held := conform(values, {"x": kind}, name), name)
+        # Arrow reads no times of day.
+        own = own.cast(pa.string()) if pa.types.is_time(own.type) else own
+        back = held["x"].cast(own.type)
+        # A NaN equals none.
+        assert repr(back.to_pylist()) == repr(own.to_pylist()) if pa.types.is_floating(own.type) else back == own, other
+
+
+@pytest.mark.parametrize(
+    ("kinds", "common"),
+    [
+        ([pa.int64(), pa.uint64()], pa.decimal128(20, 0)),
+        ([pa.int64(), pa.decimal128(5, 2)], pa.decimal128(21, 2)),
+        ([pa.uint32(), pa.int8(), pa.uint64(), pa.decimal128(10, 1)], pa.decimal128(21, 1)),
+        ([pa.decimal128(38, 0), pa.decimal128(38, 10)], pa.string()),
+        ([pa.int64(), pa.float64()], pa.string()),
+        ([pa.int32(), pa.float32()], pa.float64()),
+        ([pa.decimal128(5, 2), pa.float64()], pa.string()),
+        ([pa.timestamp("s"), pa.timestamp("us")], pa.timestamp("us")),
+        ([pa.timestamp("us"), pa.timestamp("ns")], pa.string()),
+    ],
+)
+def test_numbers_and_times_of_several_types_stay_such_where_one_type_holds_them(
+    kinds: list[pa.DataType], common: pa.DataType
+) -> None:
+    assert common_kind(kinds) == common_kind(kinds[::-1]) == common
 
 
 def test_every_type_is_tried() -> None:
