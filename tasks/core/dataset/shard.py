@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from tasks.core.base.errors import DataError, SourceError
 from tasks.core.dataset.bounds import Bounds
+from tasks.core.dataset.kinds import is_text
 from tasks.core.dataset.place import Place, table_name
 from tasks.core.dataset.reading import translated
 
@@ -61,12 +62,8 @@ class OpenShard:
         twice = [one for one in self.schema.names if self.schema.names.count(one) > 1]
         if twice:
             raise DataError(f"shard {name} has two columns '{twice[0]}'")
-        # By position: the path of a part of a struct may be the name of a column.
-        sizes = [_parts(field.type) for field in self.schema]
-        begins = accumulate(sizes, initial=0)
-        self._columns = {
-            one: range(begin, begin + size) for one, begin, size in zip(self.schema.names, begins, sizes, strict=False)
-        }
+        self._columns = _columns(self.schema)
+        self._categories = _categories(self.schema)
 
     def describe(self) -> Shard:
         """Give what is known of the shard from its footer alone."""
@@ -104,7 +101,11 @@ class OpenShard:
         for some, size in self._fetched(groups, there):
             at_once = size <= _FETCHED_BYTES
             file = pq.ParquetFile(
-                self._file, metadata=self._footer, pre_buffer=at_once, buffer_size=0 if at_once else _BUFFER_BYTES
+                self._file,
+                metadata=self._footer,
+                read_dictionary=self._categories,
+                pre_buffer=at_once,
+                buffer_size=0 if at_once else _BUFFER_BYTES,
             )
             for batch in file.iter_batches(_BATCH_ROWS, row_groups=some, columns=there, use_threads=False):
                 # A name with a dot may bring columns whose names begin with what is before it.
@@ -144,10 +145,23 @@ def open_shard(place: Place, name: str) -> Iterator[OpenShard]:
             raise changed(place, name)
 
 
+def _columns(schema: pa.Schema) -> dict[str, range]:
+    """Where among parquet's columns those are that make up each: by path, part of a struct may be taken for another."""
+    sizes = [_parts(field.type) for field in schema]
+    begins = accumulate(sizes, initial=0)
+    return {name: range(at, at + size) for name, at, size in zip(schema.names, begins, sizes, strict=False)}
+
+
 def _parts(kind: pa.DataType) -> int:
     """How many columns parquet makes of one of this type."""
     kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
     return sum(_parts(kind.field(at).type) for at in range(kind.num_fields)) if pa.types.is_nested(kind) else 1
+
+
+def _categories(schema: pa.Schema) -> list[int]:
+    """Columns to be read as categories: unless told so, Arrow refuses all where the text of one is not UTF-8."""
+    columns = _columns(schema)
+    return [columns[one.name].start for one in schema if pa.types.is_dictionary(one.type) and is_text(one.type)]
 
 
 def _without_views(table: pa.Table) -> pa.Table:
@@ -173,6 +187,7 @@ def read_table(place: Place, table: str) -> pa.Table | None:
     with translated(place.name, f"its table '{table}'"):
         try:
             with place.open(table_name(table)) as file:
-                return pq.read_table(file)
+                whole = pq.ParquetFile(file)
+                return pq.ParquetFile(file, read_dictionary=_categories(whole.schema_arrow)).read()
         except FileNotFoundError:
             return None

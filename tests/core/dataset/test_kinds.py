@@ -48,6 +48,12 @@ def times(values: list[Any]) -> list[Any]:
     return [None, *values * ROWS][:ROWS]
 
 
+def categories(texts: pa.Array, index: str = "int8") -> pa.Array:
+    """As pandas has them, or with other indices."""
+    coded = texts.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(coded.indices.cast(index), coded.dictionary)
+
+
 def extension(kind: Any, values: list[Any]) -> pa.Array:
     return pa.ExtensionArray.from_storage(kind, pa.array(times(values), kind.storage_type))
 
@@ -261,7 +267,13 @@ def test_a_stale_description_in_the_readme_is_no_matter(tmp_path: Path) -> None:
 
 
 LATIN = pa.array([None, b"\xb5M", *[b"fine"] * (ROWS - 2)]).view(pa.string())
-NO_TEXT = {"string": LATIN, "large_string": LATIN.cast(pa.large_string()), "dictionary": LATIN.dictionary_encode()}
+LARGE = LATIN.cast(pa.large_string())
+NO_TEXT = {"string": LATIN, "large_string": LARGE}
+NO_TEXT |= {
+    f"{texts.type} by {index}": categories(texts, index)
+    for texts in (LATIN, LARGE)
+    for index in ("int8", "uint16", "int32", "int64")
+}
 
 
 @pytest.mark.parametrize("name", NO_TEXT)
@@ -279,15 +291,17 @@ def test_text_that_is_not_utf8_is_named_and_its_cell_skipped_if_asked(
 
 def test_text_that_is_not_utf8_is_told_of_the_dataset_s_own_tables(tmp_path: Path) -> None:
     dataset = dataset_of(tmp_path, HELD["string"][0])
-    drugs = pa.table({"drug": ["drug0", "drug1"], "targets": pa.array([b"\xb5", b"b"]).view(pa.string())})
-    pq.write_table(drugs, dataset / "metadata" / "drug_metadata.parquet")
-    plan, _, table = land(dataset, join=True)
-    assert set(table["targets"].to_pylist()) == {"\ufffd", "b", None}
-    assert "drug_metadata has texts that are not UTF-8: U+FFFD stands for what cannot be read" in plan.notes
-    genes = gene_table(GENES).set_column(0, "gene_symbol", pa.array([b"\xb5"] * GENES).view(pa.string()))
-    pq.write_table(genes, dataset / "metadata" / "gene_metadata.parquet")
-    with pytest.raises(DataError, match="'gene_symbol' is not UTF-8"):
-        make_plan(settings_for(dataset))
+    for targets in (latin := pa.array([b"\xb5", b"b"]).view(pa.string()), categories(latin)):
+        drugs = pa.table({"drug": ["drug0", "drug1"], "targets": targets})
+        pq.write_table(drugs, dataset / "metadata" / "drug_metadata.parquet")
+        plan, _, table = land(dataset, join=True)
+        assert set(table["targets"].to_pylist()) == {"\ufffd", "b", None}
+        assert "drug_metadata has texts that are not UTF-8: U+FFFD stands for what cannot be read" in plan.notes
+    for symbols in (micro := pa.array([b"\xb5"] * GENES).view(pa.string()), categories(micro)):
+        genes = gene_table(GENES).set_column(0, "gene_symbol", symbols)
+        pq.write_table(genes, dataset / "metadata" / "gene_metadata.parquet")
+        with pytest.raises(DataError, match="'gene_symbol' is not UTF-8"):
+            make_plan(settings_for(dataset))
 
 
 TIMES = {
