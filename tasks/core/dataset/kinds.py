@@ -129,7 +129,7 @@ def _column(table: pa.Table, name: str, kind: pa.DataType, where: str) -> Any:
     column = table.column(name)
     try:
         return pa.chunked_array([_as_kind(chunk, kind) for chunk in column.chunks], kind)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise DataError(
             f"{where}: its '{name}' of type {column.type} is not to be had as {kind}: {first_line(error)}"
         ) from error

@@ -4,6 +4,7 @@ import datetime
 import io
 import operator
 import uuid
+from collections.abc import Callable
 from decimal import Decimal
 from itertools import product
 from pathlib import Path
@@ -16,14 +17,15 @@ import pyarrow.parquet as pq
 import pytest
 from zarr.storage import ZipStore
 
-from tasks.core.base.errors import DataError
+from tasks.core.base.errors import DataError, TahoeFlowError
 from tasks.core.base.settings import Settings
 from tasks.core.dataset.columns import read_column
+from tasks.core.dataset.joins import join, read_sides
 from tasks.core.dataset.kinds import check_values, common_kind, conform, kind_named, table_kind
 from tasks.core.dataset.landing import land_cells
 from tasks.core.dataset.metadata import Question
 from tasks.core.dataset.place import Place
-from tasks.core.dataset.plan import make_plan
+from tasks.core.dataset.plan import make_plan, read_vocabulary
 from tasks.core.dataset.shard import open_shard
 from tasks.core.dataset.where_syntax import parse
 from tasks.core.numerics.block import decode_table
@@ -390,6 +392,57 @@ def test_numbers_and_times_of_several_types_stay_such_where_one_type_holds_them(
     kinds: list[pa.DataType], common: pa.DataType
 ) -> None:
     assert common_kind(kinds) == common_kind(kinds[::-1]) == common
+
+
+ODD = {name: column for name, (column, _) in HELD.items()} | NOT_HELD
+OTHER_COLUMNS = {
+    "gene_metadata": ("gene_symbol", "ensembl_id", "token_id"),
+    "drug_metadata": ("drug", "targets"),
+    "sample_metadata": ("sample", "drugname_drugconc"),
+    "cell_line_metadata": ("Cell_ID_Cellosaur", "Organ", "Driver_Gene_Symbol", "Driver_VarType"),
+}
+
+
+def refusal(act: Callable[[], object]) -> str | None:
+    """What is told of what cannot be done, if it cannot."""
+    try:
+        act()
+    except TahoeFlowError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_column_of_any_type_in_the_dataset_s_own_tables_is_taken_or_refused_in_one_line(
+    tmp_path: Path, name: str
+) -> None:
+    keys = pa.table({"drug": ["a"], "sample": ["a"], "cell_line": ["a"]})
+    dataset = write_dataset(tmp_path / "dataset", [], gene_table(ROWS))
+    place, store = Place(str(dataset)), store_of(settings_for(dataset))
+
+    def joined() -> object:
+        return join(keys, read_sides(place, keys.column_names)[0])
+
+    for of, columns in OTHER_COLUMNS.items():
+        for column in columns:
+            texts = dict.fromkeys(columns, pa.array(["a"] * ROWS))
+            table = gene_table(ROWS) if of == "gene_metadata" else pa.table(texts)
+            table = table.set_column(columns.index(column), column, ODD[name])
+            pq.write_table(table, path := dataset / "metadata" / f"{of}.parquet")
+            told = refusal(lambda: read_vocabulary(store, place)) if of == "gene_metadata" else refusal(joined)
+            assert told is None or (column in told and "\n" not in told)
+        path.unlink()
+
+
+@pytest.mark.parametrize("column", ["genes", "expressions"])
+@pytest.mark.parametrize("name", NOT_HELD)
+def test_counts_of_any_other_type_are_refused_in_one_line(tmp_path: Path, name: str, column: str) -> None:
+    table = table_of(random_cells(ROWS, GENES))
+    odd = table.set_column(table.column_names.index(column), column, NOT_HELD[name])
+    dataset = write_dataset(tmp_path / "dataset", [odd], gene_table(GENES))
+    with pytest.raises(DataError, match=rf"shard data/train-00000-of-00001\.parquet.*: its '{column}' .*") as refused:
+        land(dataset)
+    assert "\n" not in str(refused.value)
 
 
 def test_every_type_is_tried() -> None:
