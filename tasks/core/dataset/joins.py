@@ -147,7 +147,7 @@ def _first_of_each(name: str, on: str, table: pa.Table, notes: list[str]) -> pa.
         first.setdefault(key, row)
     if len(first) < table.num_rows:
         notes.append(f"{name} names {table.num_rows - len(first):,} keys again: the first row of each is taken")
-    return table.take(list(first.values()))
+    return table.take(pa.array(first.values(), pa.int64()))
 
 
 def _of_samples(table: pa.Table, notes: list[str]) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def _of_lines(table: pa.Table, _notes: list[str]) -> dict[str, Any]:
     for row, line in enumerate(table.column(key).to_pylist()):
         rows.setdefault(line, []).append(row)
     columns = {key: pa.array(list(rows), pa.string())}
-    firsts = table.take([of_line[0] for of_line in rows.values()])
+    firsts = table.take(pa.array([of_line[0] for of_line in rows.values()], pa.int64()))
     columns |= _as_they_are(firsts, _LINE_COLUMNS)
     if _GENE in table.column_names:
         told = _as_they_are(table, (_GENE, *_EFFECTS))

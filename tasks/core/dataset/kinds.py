@@ -31,17 +31,20 @@ def table_kind(kind: pa.DataType) -> pa.DataType | None:
 
 
 def common_kind(kinds: Iterable[pa.DataType]) -> pa.DataType | None:
-    """Type that a table gives a column which shards hold in these: the widest, or text; None if it cannot hold one."""
+    """Type that a table gives a column which shards hold in these: one for all their values, or text; None if none."""
     # A column of nulls has whatever type the others give it.
     known = dict.fromkeys(kind for kind in kinds if not pa.types.is_null(kind)) or {pa.string(): None}
     held = dict.fromkeys(table_kind(kind) for kind in known)
     if None in held:
         return None
+    if any(map(pa.types.is_decimal, held)) or (pa.uint64() in held and any(map(pa.types.is_signed_integer, held))):
+        held = dict.fromkeys(map(_in_digits, held))
     try:
         schemas = [pa.schema([pa.field("", kind)]) for kind in held]
-        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+        common = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
     except pa.ArrowTypeError:
         return pa.string()
+    return pa.string() if any(_loses(kind, common) for kind in held) else table_kind(common)
 
 
 def changes(kinds: Iterable[pa.DataType], kind: pa.DataType) -> str | None:
@@ -128,7 +131,7 @@ def _column(table: pa.Table, name: str, kind: pa.DataType, where: str) -> Any:
     column = table.column(name)
     try:
         return pa.chunked_array([_as_kind(chunk, kind) for chunk in column.chunks], kind)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise DataError(
             f"{where}: its '{name}' of type {column.type} is not to be had as {kind}: {first_line(error)}"
         ) from error
@@ -139,12 +142,14 @@ def _as_kind(values: Any, kind: pa.DataType) -> Any:
         return _as_kind(values.storage, kind)
     if pa.types.is_dictionary(values.type):
         return _as_kind(values.dictionary_decode(), kind)
-    if pa.types.is_duration(values.type) and pa.types.is_floating(kind):
-        return pc.divide(values.cast(pa.int64()).cast(kind, safe=False), float(_SECONDS[values.type.unit]))
+    if pa.types.is_duration(values.type):
+        values = pc.divide(values.cast(pa.int64()).cast(pa.float64(), safe=False), float(_SECONDS[values.type.unit]))
     if pa.types.is_date64(values.type):
         # It counts milliseconds, and is to have whole days.
         values = values.cast(pa.timestamp("ms")).cast(pa.date32(), safe=False)
-    return values.cast(kind)
+    # Text is of what a table has: a time with a zone in UTC.
+    own = kind if pa.types.is_null(values.type) else table_kind(values.type)
+    return values.cast(own or kind).cast(kind)
 
 
 def _bounds(kind: pa.DataType) -> tuple[int, int]:
@@ -154,6 +159,20 @@ def _bounds(kind: pa.DataType) -> tuple[int, int]:
     if pa.types.is_time(kind):
         return 0, _DAY * _SECONDS[kind.unit]
     return _FIRST_DAY * _DAY * _SECONDS[kind.unit], (_LAST_DAY + 1) * _DAY * _SECONDS[kind.unit]
+
+
+def _in_digits(kind: pa.DataType) -> pa.DataType:
+    """Type of decimals with as many digits as the integers of a type may have; any other as it is."""
+    if not pa.types.is_integer(kind):
+        return kind
+    return pa.decimal128(len(str(2 ** (kind.bit_width - pa.types.is_signed_integer(kind)))), 0)
+
+
+def _loses(kind: pa.DataType, common: pa.DataType) -> bool:
+    """Whether there are values of a type that one to which Arrow would turn it does not have."""
+    if pa.types.is_floating(common):
+        return pa.types.is_decimal(kind) or (pa.types.is_integer(kind) and kind.bit_width == 64)
+    return bool(pa.types.is_timestamp(common) and common.unit == "ns" != kind.unit)
 
 
 def _decimal(kind: pa.DataType) -> pa.DataType:

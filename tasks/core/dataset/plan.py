@@ -111,7 +111,9 @@ def _wanted(shards: Shards, condition: Condition | None, settings: RunSettings) 
     """Shards, by index, with the rows of them that are wanted, and what their metadata hold."""
     wanted: dict[int, Picked] = {}
     if condition is not None or settings.per is not None:
-        layout = _layout(shards.first().values(), shards.place, settings)
+        # Only all shards tell which columns there are, and of which types; a bad one is told of where it is wanted.
+        every = Shards(shards.place, shards.names, skips=True).with_cells(ALL)
+        layout = _layout(every.values(), shards.place, settings)
         question = Question(condition, settings.per, layout.kinds, layout.sides, as_given(settings.where))
         wanted = choose_cells(shards, question, settings)
         if not wanted:

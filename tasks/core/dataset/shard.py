@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 
 from tasks.core.base.errors import DataError, SourceError
 from tasks.core.dataset.bounds import Bounds
+from tasks.core.dataset.kinds import is_text
 from tasks.core.dataset.place import Place, table_name
 from tasks.core.dataset.reading import decoding, translated
 
@@ -54,14 +56,14 @@ class OpenShard:
         self._version = version
         self._file = file
         self._footer = pq.ParquetFile(file, pre_buffer=False).metadata
-        columns = range(self._footer.num_columns)
-        self._columns = {self._footer.schema.column(at).path: at for at in columns}
         self._groups = [self._footer.row_group(index) for index in range(self._footer.num_row_groups)]
         self.group_rows = tuple(group.num_rows for group in self._groups)
         self.schema: pa.Schema = self._footer.schema.to_arrow_schema()
         twice = [one for one in self.schema.names if self.schema.names.count(one) > 1]
         if twice:
             raise DataError(f"shard {name} has two columns '{twice[0]}'")
+        self._columns = _columns(self.schema)
+        self._categories = _categories(self.schema)
 
     def describe(self) -> Shard:
         """Give what is known of the shard from its footer alone."""
@@ -74,16 +76,16 @@ class OpenShard:
     @property
     def bytes(self) -> int:
         """Size of all its columns."""
-        return sum(group.column(at).total_compressed_size for group in self._groups for at in self._columns.values())
+        columns = range(self._footer.num_columns)
+        return sum(group.column(at).total_compressed_size for group in self._groups for at in columns)
 
     def values(self, column: str) -> int:
         """How many values a column holds, in lists or not."""
-        parts = [at for path, at in self._columns.items() if path.partition(".")[0] == column]
-        return sum(group.column(at).num_values for group in self._groups for at in parts)
+        return sum(group.column(at).num_values for group in self._groups for at in self._columns.get(column, ()))
 
     def bounds(self, group: int, column: str) -> Bounds:
-        """Bounds of a column in a row group, as the footer has them."""
-        chunk = self._groups[group].column(self._columns[column])
+        """Bounds of a column that is not nested in a row group, as the footer has them."""
+        chunk = self._groups[group].column(self._columns[column].start)
         kind, rows = self.schema.field(column).type, self.group_rows[group]
         return Bounds.of(chunk.statistics if chunk.is_stats_set else None, kind, rows)
 
@@ -99,7 +101,11 @@ class OpenShard:
         for some, size in self._fetched(groups, there):
             at_once = size <= _FETCHED_BYTES
             file = pq.ParquetFile(
-                self._file, metadata=self._footer, pre_buffer=at_once, buffer_size=0 if at_once else _BUFFER_BYTES
+                self._file,
+                metadata=self._footer,
+                read_dictionary=self._categories,
+                pre_buffer=at_once,
+                buffer_size=0 if at_once else _BUFFER_BYTES,
             )
             with decoding(max(self._groups[group].total_byte_size for group in some)):
                 for batch in file.iter_batches(_BATCH_ROWS, row_groups=some, columns=there, use_threads=False):
@@ -108,7 +114,7 @@ class OpenShard:
 
     def _fetched(self, groups: Sequence[int], columns: Sequence[str]) -> Iterator[tuple[list[int], int]]:
         """Row groups that are fetched together, and their bytes."""
-        wanted = [at for path, at in self._columns.items() if path in columns or path.partition(".")[0] in columns]
+        wanted = [at for name in columns for at in self._columns[name]]
         together: list[int] = []
         total = 0
         for group in groups:
@@ -140,6 +146,25 @@ def open_shard(place: Place, name: str) -> Iterator[OpenShard]:
             raise changed(place, name)
 
 
+def _columns(schema: pa.Schema) -> dict[str, range]:
+    """Where among parquet's columns those are that make up each: by path, part of a struct may be taken for another."""
+    sizes = [_parts(field.type) for field in schema]
+    begins = accumulate(sizes, initial=0)
+    return {name: range(at, at + size) for name, at, size in zip(schema.names, begins, sizes, strict=False)}
+
+
+def _parts(kind: pa.DataType) -> int:
+    """How many columns parquet makes of one of this type."""
+    kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+    return sum(_parts(kind.field(at).type) for at in range(kind.num_fields)) if pa.types.is_nested(kind) else 1
+
+
+def _categories(schema: pa.Schema) -> list[int]:
+    """Columns to be read as categories: unless told so, Arrow refuses all where the text of one is not UTF-8."""
+    columns = _columns(schema)
+    return [columns[one.name].start for one in schema if pa.types.is_dictionary(one.type) and is_text(one.type)]
+
+
 def _without_views(table: pa.Table) -> pa.Table:
     """Give texts as a type of which Arrow can take some."""
     views = (at for at, field in enumerate(table.schema) if pa.types.is_string_view(field.type))
@@ -163,6 +188,7 @@ def read_table(place: Place, table: str) -> pa.Table | None:
     with translated(place.name, f"its table '{table}'"):
         try:
             with place.open(table_name(table)) as file:
-                return pq.read_table(file)
+                whole = pq.ParquetFile(file)
+                return pq.ParquetFile(file, read_dictionary=_categories(whole.schema_arrow)).read()
         except FileNotFoundError:
             return None

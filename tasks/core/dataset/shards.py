@@ -86,20 +86,14 @@ class Shards:
         """Give as many shards, from the first on, as hold so many cells, by index."""
         shards: dict[int, Shard] = {}
         cells = 0
-        for batch in self.visit(lambda _, shard: shard.describe(), range(len(self))):
+        total = len(self) if samples == ALL else None
+        for batch in self.visit(lambda _, shard: shard.describe(), range(len(self)), total):
             shards |= batch
             cells += sum(sum(shard.group_rows) for shard in batch.values())
             if samples != ALL and cells >= samples:
                 break
         self.require(shards)
         return shards
-
-    def first(self) -> dict[int, Shard]:
-        """Give some shards by index, of those that can be read the first ones."""
-        for found in self.visit(lambda _, shard: shard.describe(), range(len(self))):
-            if found:
-                return found
-        raise next(iter(self._unreadable.values()))
 
     def require(self, found: dict[int, R]) -> None:
         """Raise why no shard can be read, if that is why nothing was found."""

@@ -6,6 +6,7 @@ As in SQL, a comparison with a null is neither true nor false, and rows for whic
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from functools import reduce
 from itertools import product
 from typing import Any, Protocol
@@ -19,10 +20,12 @@ from tasks.core.base.errors import SettingsError
 from tasks.core.dataset.bounds import Bounds
 from tasks.core.dataset.kinds import is_number, is_text
 
-Value = str | bool | int | float
+Value = str | bool | int | Decimal
 # What a condition may come out as: true, false or, of a null, neither.
 Outcomes = frozenset[bool | None]
 
+# Of as many digits as any number that Arrow has.
+_EXACT = Context(prec=77)
 _COMPARED: dict[str, Callable[[Any, Any], Any]] = {
     "==": pc.equal,
     "<": pc.less,
@@ -68,11 +71,8 @@ class Compare:
     def mask(self, table: pa.Table) -> Any:
         """For each row true, false or null."""
         column = table.column(self.column)
-        # Arrow itself refuses integers that no float holds, and unsigned ones that no signed integer does.
-        if isinstance(self.value, float) and not pa.types.is_floating(column.type):
-            column = column.cast(pa.float64(), safe=False)
-        elif pa.types.is_uint64(column.type):
-            column = column.cast(pa.decimal128(20, 0))
+        if is_number(column.type):
+            return _COMPARED[self.operator](*_comparable(column, self.operator, Decimal(self.value)))
         return _COMPARED[self.operator](column, pa.scalar(self.value))
 
     def outcomes(self, bounds: Mapping[str, Bounds]) -> Outcomes:
@@ -86,10 +86,11 @@ class Compare:
         return frozenset(possible)
 
     def _between(self, low: Any, high: Any) -> set[bool]:
+        value = float(str(self.value)) if isinstance(low, float) else self.value
         if self.operator == "==":
-            return {low <= self.value <= high, low == self.value == high}
+            return {low <= value <= high, low == value == high}
         holds = _ORDERED[self.operator]
-        return {holds(low, self.value), holds(high, self.value)}
+        return {holds(low, value), holds(high, value)}
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,19 @@ class Several:
         if decides in outcomes:
             return decides
         return None if None in outcomes else not decides
+
+
+def _comparable(column: Any, sign: str, value: Decimal) -> tuple[Any, Any]:
+    """Give a column of numbers and a number as what Arrow compares without rounding either; with floats, as a float."""
+    if pa.types.is_floating(column.type):
+        return column, pa.scalar(float(value))
+    digits, places = (column.type.precision, column.type.scale) if pa.types.is_decimal(column.type) else (20, 0)
+    # One digit more than any value of the column has, for a number that is beyond all of them, or between two.
+    kind, beyond = pa.decimal256(digits + 1, places), Decimal(10) ** (digits - places)
+    near = max(-beyond, min(beyond, value))
+    to = ROUND_CEILING if sign in ("<", ">=") else ROUND_FLOOR
+    rounded = near.quantize(Decimal(1).scaleb(-places), to, _EXACT)
+    return column.cast(kind), pa.scalar(beyond if sign == "==" and rounded != near else rounded, kind)
 
 
 def columns_of(condition: Condition) -> tuple[str, ...]:

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Callable, Iterator
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from typing import NamedTuple, NoReturn
 
 from tasks.core.base.errors import SettingsError
 from tasks.core.dataset.where import Compare, Condition, IsNull, Not, Several, Value
 
 _MOST_CHARACTERS, _MOST_LEVELS, _SHOWN = 1_000, 50, 20
+# Holds any number that a condition has room for; of an exponent beyond it, infinity or zero.
+_EXACT = Context(prec=_MOST_CHARACTERS, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
 _TOKENS = re.compile(
     r"""\s*(?:
       (?P<text>'(?:[^'\\]|\\.)*' | "(?:[^"\\]|\\.)*")
@@ -190,7 +193,5 @@ def _negate(condition: Condition, negated: bool) -> Condition:
     return Not(condition) if negated else condition
 
 
-def _number(text: str) -> int | float:
-    number = float(text)
-    whole = re.fullmatch(r"[-+]?\d+", text) and -(2**63) <= int(text) < 2**63
-    return int(text) if whole else number
+def _number(text: str) -> int | Decimal:
+    return int(text) if re.fullmatch(r"[-+]?\d+", text) else _EXACT.create_decimal(text)

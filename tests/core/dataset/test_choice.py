@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tasks.core.base.errors import DataError, SettingsError
 from tasks.core.base.settings import Settings
+from tasks.core.dataset import shards as of_dataset
 from tasks.core.dataset.landing import land_cells
 from tasks.core.dataset.plan import make_plan
 from tasks.core.dataset.shard import OpenShard
@@ -24,7 +25,7 @@ from tasks.core.dataset.spread import draw_rows, even_order, evenly_spaced, shar
 from tasks.core.numerics.block import decode_table
 from tasks.core.references.cells import Cells, Plan
 from tasks.core.storage.store import store_of
-from tests.small_dataset import Cell, cell, gene_table, table_of, write_dataset
+from tests.small_dataset import Cell, cell, gene_table, random_cells, table_of, write_dataset
 from tests.spread_reads import IO, spread_reads
 
 LINES = ("A", "B", "B", "C", "C", "C", None)
@@ -110,6 +111,49 @@ def test_row_groups_that_cannot_match_are_not_read(folder: Path, monkeypatch: py
     read.clear()
     make_plan(settings_for(folder, samples="all", per="plate", at_most=5))
     assert not read
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_part_of_a_struct_is_not_taken_for_a_column_named_like_it(tmp_path: Path, first: bool) -> None:
+    beside = {"p.m": pa.array([1, 1, 2, 2]), "p": pa.array([{"x": [9], "m": 7}] * 4), "after": pa.array([3, 3, 4, 4])}
+    table = table_of(random_cells(4, 10))
+    for name in sorted(beside, reverse=first):
+        table = table.append_column(name, beside[name])
+    folder = write_dataset(tmp_path / "dataset", [table], gene_table(10), group_rows=2)
+    for where, number in {"`p.m` == 2": 2, "`p.m` < 7 and after == 3": 2, "`p.m` > 0": 4}.items():
+        assert chosen(folder, samples="all", where=where)[1].height == number
+    assert chosen(folder, samples="all", per="p.m", at_most=1)[1]["p.m"].to_list() == [1, 2]
+
+
+@pytest.mark.parametrize("how", [{}, {"sampling": "spread", "samples": 30}])
+def test_columns_and_types_that_only_late_shards_have_can_be_asked_for(
+    tmp_path: Path, how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = [{"x": pa.array([number, None], pa.int32())} for number in range(9)]
+    columns.append({"x": pa.array(["nine", "0"]), "late": pa.array([True, False])})
+    tables = [table_of(random_cells(2, 10)) for _ in columns]
+    for at, beside in enumerate(columns):
+        for name, values in beside.items():
+            tables[at] = tables[at].append_column(name, values)
+    folder = write_dataset(tmp_path / "dataset", tables, gene_table(10))
+    asked = {"samples": "all"} | how
+    assert chosen(folder, where="late == true", **asked)[1]["x"].to_list() == ["nine"]
+    assert chosen(folder, where="x in ('nine', '3')", **asked)[1]["x"].to_list() == ["3", "nine"]
+    assert chosen(folder, where="x == '0'", **asked)[0].cells == 2
+    assert chosen(folder, **asked, per="late", at_most=3)[1]["late"].null_count() == 3
+    opened: list[str] = []
+    really = of_dataset.open_shard
+    monkeypatch.setattr(of_dataset, "open_shard", lambda place, name: (opened.append(name), really(place, name))[1])
+    make_plan(settings_for(folder, where="x == '0'", **asked))
+    assert max(Counter(opened).values()) <= 2
+
+
+def test_a_bad_shard_that_no_cell_is_wanted_of_is_no_matter_to_a_condition(tmp_path: Path) -> None:
+    shards = [table_of(numbered(2 * at, 2, "plate1")) for at in range(10)]
+    folder = write_dataset(tmp_path / "dataset", shards, gene_table(10))
+    next((folder / "data").glob("train-00009-*")).write_bytes(b"nothing")
+    plan, cells = chosen(folder, samples=5, where="number > 3")
+    assert (cells["number"].to_list(), plan.skipped) == ([4, 5, 6, 7, 8], ())
 
 
 def test_at_most_so_many_of_each_group_in_stream_order(folder: Path) -> None:

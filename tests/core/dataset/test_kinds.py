@@ -2,8 +2,11 @@
 
 import datetime
 import io
+import operator
 import uuid
+from collections.abc import Callable
 from decimal import Decimal
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,17 @@ import pyarrow.parquet as pq
 import pytest
 from zarr.storage import ZipStore
 
-from tasks.core.base.errors import DataError
+from tasks.core.base.errors import DataError, TahoeFlowError
 from tasks.core.base.settings import Settings
 from tasks.core.dataset.columns import read_column
-from tasks.core.dataset.kinds import common_kind, kind_named, table_kind
+from tasks.core.dataset.joins import join, read_sides
+from tasks.core.dataset.kinds import check_values, common_kind, conform, kind_named, table_kind
 from tasks.core.dataset.landing import land_cells
-from tasks.core.dataset.plan import make_plan
+from tasks.core.dataset.metadata import Question
+from tasks.core.dataset.place import Place
+from tasks.core.dataset.plan import make_plan, read_vocabulary
+from tasks.core.dataset.shard import open_shard
+from tasks.core.dataset.where_syntax import parse
 from tasks.core.numerics.block import decode_table
 from tasks.core.references.cells import Cells, Plan
 from tasks.core.results.anndata_export import AnnDataParts, write_h5ad, write_zarr_zip
@@ -32,6 +40,7 @@ GENES, ROWS = 40, 12
 DAY = datetime.date(2024, 2, 29)
 HOURS = datetime.timedelta(hours=1.5)
 TIME = datetime.time(13, 30, 5)
+SIGNS = {"==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 UNITS = ("s", "ms", "us", "ns")
 INSTANT = datetime.datetime(2024, 2, 29, 13, 30, 5)
 
@@ -39,6 +48,12 @@ INSTANT = datetime.datetime(2024, 2, 29, 13, 30, 5)
 def times(values: list[Any]) -> list[Any]:
     """So many values with a null among them, each some times."""
     return [None, *values * ROWS][:ROWS]
+
+
+def categories(texts: pa.Array, index: str = "int8") -> pa.Array:
+    """As pandas has them, or with other indices."""
+    coded = texts.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(coded.indices.cast(index), coded.dictionary)
 
 
 def extension(kind: Any, values: list[Any]) -> pa.Array:
@@ -181,19 +196,39 @@ def test_categories_are_compared_as_the_texts_that_they_are(tmp_path: Path) -> N
     assert set(land(dataset, where="x in ('a', 'b')", per="x", at_most=2)[2]["x"].to_pylist()) == {"a", "b"}
 
 
-@pytest.mark.parametrize(
-    ("name", "where"),
-    [
-        ("uint64", f"x > {2**63 - 1}"),
-        ("uint64", "x != -1"),
-        ("decimal128", "x == 1.5"),
-        ("decimal64", "x < 2"),
-        ("duration us", "x >= 5400"),
-        ("half", "x == 1.5"),
-    ],
-)
-def test_numbers_of_any_type_are_compared(tmp_path: Path, name: str, where: str) -> None:
-    assert land(dataset_of(tmp_path, HELD[name][0]), where=where)[2].num_rows > 0
+# Of each type of numbers, its extremes and their neighbours.
+EXTREMES: dict[str, list[Any]] = {
+    **{f"int{bits}": [-(2 ** (bits - 1)), 1 - 2 ** (bits - 1), 0, 2 ** (bits - 1) - 1] for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}": [0, 2 ** (bits - 1) + 3, 2**bits - 2, 2**bits - 1] for bits in (8, 16, 32, 64)},
+    "decimal32": [Decimal("-999.99"), Decimal("1.50"), Decimal("1.51")],
+    "decimal64": [Decimal("-9999999999.99"), Decimal("1.50"), Decimal("9999999999.98")],
+    "decimal128": [Decimal("123456789012345678901.50"), Decimal("123456789012345678901.51"), Decimal("9" * 36 + ".99")],
+    "half": [-65504.0, 0.0, 1.5],
+    "float": [-3.4028234663852886e38, 2.0**-149, 16777216.0],
+    "double": [-1.7976931348623157e308, 5e-324, 2.0**53],
+}
+BEYOND = ["-1", "1.5", "1.505", "-1e400", "1e400", "-0.1", str(2**63), f"{2**64}.5", "1e99999999999999999999"]
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_numbers_of_any_type_are_compared_without_rounding(tmp_path: Path, name: str) -> None:
+    values, kind = EXTREMES[name], HELD[name][0].type
+    cells = table_of(random_cells(len(values), GENES)).append_column("x", pa.array(values, kind))
+    dataset = write_dataset(tmp_path / "dataset", [cells], gene_table(GENES), group_rows=1)
+    with open_shard(Place(str(dataset)), "data/train-00000-of-00001.parquet") as shard:
+        for text, (sign, holds) in product([*map(str, values), *BEYOND], SIGNS.items()):
+            where, number = (
+                f"x {sign} {text}",
+                float(text) if "e" in text or pa.types.is_floating(kind) else Decimal(text),
+            )
+            found = Question(parse(where), None, {"x": table_kind(kind)}, (), where).look_at_all(shard, None, ())  # type: ignore[dict-item]
+            assert found.rows.tolist() == [row for row, value in enumerate(values) if holds(value, number)], where
+
+
+def test_durations_are_compared_as_seconds(tmp_path: Path) -> None:
+    dataset = dataset_of(tmp_path, HELD["duration us"][0])
+    assert land(dataset, where="x >= 5400")[2].num_rows == ROWS - 1
+    assert land(dataset, where="x != 5399.5 and x < 5400.5")[2].num_rows == ROWS - 1
 
 
 @pytest.mark.parametrize(
@@ -201,7 +236,8 @@ def test_numbers_of_any_type_are_compared(tmp_path: Path, name: str, where: str)
     [
         ((pa.nulls(ROWS), pa.array([3] * ROWS)), "int64", {None, 3}, None),
         ((pa.array([3] * ROWS, pa.int8()), pa.array([4] * ROWS)), "int64", {3, 4}, "int8 and int64: as int64"),
-        ((pa.array([3] * ROWS), pa.array([0.5] * ROWS)), "double", {3.0, 0.5}, "int64 and double: as double"),
+        ((pa.array([3] * ROWS), pa.array([0.5] * ROWS)), "string", {"3", "0.5"}, "int64 and double: as string"),
+        ((pa.array([3] * ROWS, pa.int32()), pa.array([0.5] * ROWS)), "double", {3, 0.5}, "int32 and double: as double"),
         ((pa.array(["a"] * ROWS), None), "string", {"a", None}, None),
         ((None, pa.array(["a"] * ROWS).dictionary_encode()), "string", {"a", None}, None),
         ((pa.array(["a"] * ROWS), pa.array([3] * ROWS)), "string", {"a", "3"}, "string and int64: as string"),
@@ -233,7 +269,13 @@ def test_a_stale_description_in_the_readme_is_no_matter(tmp_path: Path) -> None:
 
 
 LATIN = pa.array([None, b"\xb5M", *[b"fine"] * (ROWS - 2)]).view(pa.string())
-NO_TEXT = {"string": LATIN, "large_string": LATIN.cast(pa.large_string()), "dictionary": LATIN.dictionary_encode()}
+LARGE = LATIN.cast(pa.large_string())
+NO_TEXT = {"string": LATIN, "large_string": LARGE}
+NO_TEXT |= {
+    f"{texts.type} by {index}": categories(texts, index)
+    for texts in (LATIN, LARGE)
+    for index in ("int8", "uint16", "int32", "int64")
+}
 
 
 @pytest.mark.parametrize("name", NO_TEXT)
@@ -251,15 +293,17 @@ def test_text_that_is_not_utf8_is_named_and_its_cell_skipped_if_asked(
 
 def test_text_that_is_not_utf8_is_told_of_the_dataset_s_own_tables(tmp_path: Path) -> None:
     dataset = dataset_of(tmp_path, HELD["string"][0])
-    drugs = pa.table({"drug": ["drug0", "drug1"], "targets": pa.array([b"\xb5", b"b"]).view(pa.string())})
-    pq.write_table(drugs, dataset / "metadata" / "drug_metadata.parquet")
-    plan, _, table = land(dataset, join=True)
-    assert set(table["targets"].to_pylist()) == {"\ufffd", "b", None}
-    assert "drug_metadata has texts that are not UTF-8: U+FFFD stands for what cannot be read" in plan.notes
-    genes = gene_table(GENES).set_column(0, "gene_symbol", pa.array([b"\xb5"] * GENES).view(pa.string()))
-    pq.write_table(genes, dataset / "metadata" / "gene_metadata.parquet")
-    with pytest.raises(DataError, match="'gene_symbol' is not UTF-8"):
-        make_plan(settings_for(dataset))
+    for targets in (latin := pa.array([b"\xb5", b"b"]).view(pa.string()), categories(latin)):
+        drugs = pa.table({"drug": ["drug0", "drug1"], "targets": targets})
+        pq.write_table(drugs, dataset / "metadata" / "drug_metadata.parquet")
+        plan, _, table = land(dataset, join=True)
+        assert set(table["targets"].to_pylist()) == {"\ufffd", "b", None}
+        assert "drug_metadata has texts that are not UTF-8: U+FFFD stands for what cannot be read" in plan.notes
+    for symbols in (micro := pa.array([b"\xb5"] * GENES).view(pa.string()), categories(micro)):
+        genes = gene_table(GENES).set_column(0, "gene_symbol", symbols)
+        pq.write_table(genes, dataset / "metadata" / "gene_metadata.parquet")
+        with pytest.raises(DataError, match="'gene_symbol' is not UTF-8"):
+            make_plan(settings_for(dataset))
 
 
 TIMES = {
@@ -293,12 +337,112 @@ def test_types_are_found_again_by_their_names() -> None:
         assert kind_named(str(kind)) == kind
 
 
-def test_any_two_types_have_one_in_common() -> None:
-    for one, _ in HELD.values():
-        for other, _ in HELD.values():
-            kind = common_kind([one.type, other.type])
-            assert kind is not None
-            assert kind_named(str(kind)) == kind
+LAST = datetime.datetime(9999, 12, 31, 23, 59, 59)
+# Of times, which need not be numbers, the first and the last; of nanoseconds those that 64 bits have room for.
+ENDS: dict[str, list[Any]] = {
+    **{f"timestamp {unit}": [datetime.datetime(1, 1, 1), LAST] for unit in ("s", "ms", "us")},
+    "timestamp ns": [-(2**63) + 10**9, 2**63 - 1],
+    "no zone": [-(2**63) + 10**9, 2**63 - 1],
+    **{name: [datetime.datetime(1, 1, 1), LAST.replace(day=30)] for name in ("zone", "offset")},
+    **{name: [datetime.date(1, 1, 1), LAST.date()] for name in ("date32", "date64")},
+    "time32": [datetime.time(0), datetime.time(23, 59, 59)],
+    "time64": [datetime.time(0), datetime.time(23, 59, 59, 999_999)],
+    "decimal256": [Decimal("-" + "9" * 74 + ".99"), Decimal("0.01")],
+}
+
+
+def ends_of(name: str) -> pa.Array:
+    """Extreme values of a type, or such as it has."""
+    ends = (EXTREMES | ENDS).get(name)
+    return HELD[name][0] if ends is None else pa.array([None, *ends], HELD[name][0].type)
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_any_two_types_have_one_in_common_that_holds_all_values_of_both(name: str) -> None:
+    for other in HELD:
+        kind = common_kind([HELD[name][0].type, HELD[other][0].type])
+        assert kind is not None
+        assert kind == common_kind([HELD[other][0].type, HELD[name][0].type])
+        assert kind_named(str(kind)) == kind
+        values = pa.table({"x": ends_of(name)})
+        own = conform(values, {"x": common_kind([HELD[name][0].type])}, name)["x"]  # type: ignore[dict-item]
+        check_values(held := conform(values, {"x": kind}, name), name)
+        # Arrow reads no times of day.
+        own = own.cast(pa.string()) if pa.types.is_time(own.type) else own
+        back = held["x"].cast(own.type)
+        # A NaN equals none.
+        assert repr(back.to_pylist()) == repr(own.to_pylist()) if pa.types.is_floating(own.type) else back == own, other
+
+
+@pytest.mark.parametrize(
+    ("kinds", "common"),
+    [
+        ([pa.int64(), pa.uint64()], pa.decimal128(20, 0)),
+        ([pa.int64(), pa.decimal128(5, 2)], pa.decimal128(21, 2)),
+        ([pa.uint32(), pa.int8(), pa.uint64(), pa.decimal128(10, 1)], pa.decimal128(21, 1)),
+        ([pa.decimal128(38, 0), pa.decimal128(38, 10)], pa.string()),
+        ([pa.int64(), pa.float64()], pa.string()),
+        ([pa.int32(), pa.float32()], pa.float64()),
+        ([pa.decimal128(5, 2), pa.float64()], pa.string()),
+        ([pa.timestamp("s"), pa.timestamp("us")], pa.timestamp("us")),
+        ([pa.timestamp("us"), pa.timestamp("ns")], pa.string()),
+    ],
+)
+def test_numbers_and_times_of_several_types_stay_such_where_one_type_holds_them(
+    kinds: list[pa.DataType], common: pa.DataType
+) -> None:
+    assert common_kind(kinds) == common_kind(kinds[::-1]) == common
+
+
+ODD = {name: column for name, (column, _) in HELD.items()} | NOT_HELD
+OTHER_COLUMNS = {
+    "gene_metadata": ("gene_symbol", "ensembl_id", "token_id"),
+    "drug_metadata": ("drug", "targets"),
+    "sample_metadata": ("sample", "drugname_drugconc"),
+    "cell_line_metadata": ("Cell_ID_Cellosaur", "Organ", "Driver_Gene_Symbol", "Driver_VarType"),
+}
+
+
+def refusal(act: Callable[[], object]) -> str | None:
+    """What is told of what cannot be done, if it cannot."""
+    try:
+        act()
+    except TahoeFlowError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_column_of_any_type_in_the_dataset_s_own_tables_is_taken_or_refused_in_one_line(
+    tmp_path: Path, name: str
+) -> None:
+    keys = pa.table({"drug": ["a"], "sample": ["a"], "cell_line": ["a"]})
+    dataset = write_dataset(tmp_path / "dataset", [], gene_table(ROWS))
+    place, store = Place(str(dataset)), store_of(settings_for(dataset))
+
+    def joined() -> object:
+        return join(keys, read_sides(place, keys.column_names)[0])
+
+    for of, columns in OTHER_COLUMNS.items():
+        for column in columns:
+            texts = dict.fromkeys(columns, pa.array(["a"] * ROWS))
+            table = gene_table(ROWS) if of == "gene_metadata" else pa.table(texts)
+            table = table.set_column(columns.index(column), column, ODD[name])
+            pq.write_table(table, path := dataset / "metadata" / f"{of}.parquet")
+            told = refusal(lambda: read_vocabulary(store, place)) if of == "gene_metadata" else refusal(joined)
+            assert told is None or (column in told and "\n" not in told)
+        path.unlink()
+
+
+@pytest.mark.parametrize("column", ["genes", "expressions"])
+@pytest.mark.parametrize("name", NOT_HELD)
+def test_counts_of_any_other_type_are_refused_in_one_line(tmp_path: Path, name: str, column: str) -> None:
+    table = table_of(random_cells(ROWS, GENES))
+    odd = table.set_column(table.column_names.index(column), column, NOT_HELD[name])
+    dataset = write_dataset(tmp_path / "dataset", [odd], gene_table(GENES))
+    with pytest.raises(DataError, match=rf"shard data/train-00000-of-00001\.parquet.*: its '{column}' .*") as refused:
+        land(dataset)
+    assert "\n" not in str(refused.value)
 
 
 def test_every_type_is_tried() -> None:
