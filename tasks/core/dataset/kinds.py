@@ -171,7 +171,7 @@ def _in_digits(kind: pa.DataType) -> pa.DataType:
 def _loses(kind: pa.DataType, common: pa.DataType) -> bool:
     """Whether there are values of a type that one to which Arrow would turn it does not have."""
     if pa.types.is_floating(common):
-        return pa.types.is_decimal(kind) or (pa.types.is_integer(kind) and kind.bit_width == 64)
+        return bool(pa.types.is_decimal(kind) or (pa.types.is_integer(kind) and kind.bit_width == 64))
     return bool(pa.types.is_timestamp(common) and common.unit == "ns" != kind.unit)
 
 

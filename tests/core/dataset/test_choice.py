@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from tasks.core.base.errors import DataError, SettingsError
 from tasks.core.base.settings import Settings
-from tasks.core.dataset import shards as of_dataset
 from tasks.core.dataset.landing import land_cells
+from tasks.core.dataset.place import Place
 from tasks.core.dataset.plan import make_plan
 from tasks.core.dataset.shard import OpenShard
 from tasks.core.dataset.spread import draw_rows, even_order, evenly_spaced, share_out
@@ -141,11 +141,16 @@ def test_columns_and_types_that_only_late_shards_have_can_be_asked_for(
     assert chosen(folder, where="x in ('nine', '3')", **asked)[1]["x"].to_list() == ["3", "nine"]
     assert chosen(folder, where="x == '0'", **asked)[0].cells == 2
     assert chosen(folder, **asked, per="late", at_most=3)[1]["late"].null_count() == 3
-    opened: list[str] = []
-    really = of_dataset.open_shard
-    monkeypatch.setattr(of_dataset, "open_shard", lambda place, name: (opened.append(name), really(place, name))[1])
+    opened: Counter[str] = Counter()
+    really = OpenShard.__init__
+
+    def noted(shard: OpenShard, place: Place, name: str, file: Any, version: str) -> None:
+        opened[name] += 1
+        really(shard, place, name, file, version)
+
+    monkeypatch.setattr(OpenShard, "__init__", noted)
     make_plan(settings_for(folder, where="x == '0'", **asked))
-    assert max(Counter(opened).values()) <= 2
+    assert max(opened.values()) <= 2
 
 
 def test_a_bad_shard_that_no_cell_is_wanted_of_is_no_matter_to_a_condition(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_numbers_of_any_type_are_compared_without_rounding(tmp_path: Path, name:
                 f"x {sign} {text}",
                 float(text) if "e" in text or pa.types.is_floating(kind) else Decimal(text),
             )
-            found = Question(parse(where), None, {"x": table_kind(kind)}, (), where).look_at_all(shard, None, ())  # type: ignore[dict-item]
+            found = Question(parse(where), None, {"x": table_kind(kind)}, (), where).look_at_all(shard, None, ())
             assert found.rows.tolist() == [row for row, value in enumerate(values) if holds(value, number)], where
 
 
@@ -365,7 +365,7 @@ def test_any_two_types_have_one_in_common_that_holds_all_values_of_both(name: st
         assert kind == common_kind([HELD[other][0].type, HELD[name][0].type])
         assert kind_named(str(kind)) == kind
         values = pa.table({"x": ends_of(name)})
-        own = conform(values, {"x": common_kind([HELD[name][0].type])}, name)["x"]  # type: ignore[dict-item]
+        own = conform(values, {"x": common_kind([HELD[name][0].type])}, name)["x"]
         check_values(held := conform(values, {"x": kind}, name), name)
         # Arrow reads no times of day.
         own = own.cast(pa.string()) if pa.types.is_time(own.type) else own
