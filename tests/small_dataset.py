@@ -94,9 +94,9 @@ def write_dataset(
     return folder
 
 
-def write_random_dataset(folder: Path, cells: int = 60, genes: int = 40, shards: int = 2) -> Path:
+def write_random_dataset(folder: Path, cells: int = 60, genes: int = 40, shards: int = 2, group_rows: int = 10) -> Path:
     """Write a well-formed dataset of random cells."""
     made = random_cells(cells, genes)
     step = -(-cells // shards)
     tables = [table_of(made[start : start + step]) for start in range(0, cells, step)]
-    return write_dataset(folder, tables, gene_table(genes))
+    return write_dataset(folder, tables, gene_table(genes), group_rows)

@@ -54,7 +54,8 @@ def test_a_run_leaves_a_summary_with_pictures_and_a_full_bar_in_the_ui(run: Run,
     assert {"scree.png", "embedding.png"} <= {output["name"] for output in ran.record["outputs"]}
 
 
-def test_the_log_tells_the_run_as_a_story(run: Run, dataset: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_tells_the_run_as_a_story(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = write_random_dataset(tmp_path / "dataset", group_rows=2)
     run(dataset=dataset, samples=60, pca_dim=5, clusters=2, partition_cells=2)
     told = [record for record in caplog.records if record.name.startswith("prefect.") and record.levelname == "INFO"]
     lines = [record.getMessage() for record in told]
