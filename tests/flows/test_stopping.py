@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,8 @@ def test_a_run_is_stopped_in_one_line(
         text=True,
         # As a terminal does, to the processes that work for the run as well.
         start_new_session=True,
+        # Whoever runs the tests may be one whom a closed terminal does not end, which is inherited.
+        preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509  (it takes no lock)
     ) as run:
         assert run.stderr is not None
         # Before it says a word of its own, Python tells what it imports.
