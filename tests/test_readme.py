@@ -13,6 +13,7 @@ import pytest
 import scipy.sparse as sp
 from prefect.settings import get_current_settings
 
+from tasks.core.storage.store import Store
 from tests.conftest import real_cells
 from tests.hub_server import HubServer
 from tests.prefect_server import running, wait_for
@@ -64,6 +65,8 @@ def test_command(line: str, tmp_path: Path, prefect_server: None) -> None:
     command = re.sub(r"(^|\s)(\.venv/bin/)?python\b", rf"\1{shlex.quote(sys.executable)}", command)
     # Where things are, by settings that the README does not name.
     settings = {"TAHOE_STORE": str(tmp_path / "store"), "TAHOE_OUTPUT": str(tmp_path / "output")}
+    # A run has made it before anyone looks after it.
+    Store(settings["TAHOE_STORE"]).claim()
     with HubServer(dataset, "tahoebio/Tahoe-100M") as hub:
         reach = hub.environment(tmp_path / "hub") | settings | {"PREFECT_API_URL": server}
         ran = subprocess.run(
