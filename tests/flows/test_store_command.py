@@ -11,7 +11,7 @@ from tasks.core.base.settings import Settings
 from tasks.core.results.housekeeping import prunable, survey
 from tasks.core.storage.files import Files
 from tasks.core.storage.runs import RunMarker, marks
-from tasks.core.storage.store import MARKER, Store
+from tasks.core.storage.store import MARKER, ObjectRef, Store
 from tests.conftest import real_cells
 from tests.flows.conftest import Run
 
@@ -190,13 +190,17 @@ def deny(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(os, "scandir", refuse)
 
 
+def store_with_a_result(folder: Path) -> tuple[Store, ObjectRef]:
+    store = Store(str(folder))
+    store.claim()
+    return store, store.keep("kept", "file", b"abc")
+
+
 @pytest.mark.parametrize("denied", ["lost+found", "test"])
 def test_what_may_not_be_read_is_passed_by_and_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, denied: str
 ) -> None:
-    store = Store(str(tmp_path))
-    store.claim()
-    ref = store.keep("kept", "file", b"abc")
+    store, ref = store_with_a_result(tmp_path)
     Path(store.locate(ref.path)).write_bytes(b"abd")
     (tmp_path / denied).mkdir()
     age(tmp_path, 40)
@@ -223,9 +227,7 @@ def test_what_may_not_be_read_is_passed_by_and_told(
 def test_nothing_is_pruned_where_what_is_needed_may_not_be_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, denied: str
 ) -> None:
-    store = Store(str(tmp_path))
-    store.claim()
-    ref = store.keep("kept", "file", b"abc")
+    store, ref = store_with_a_result(tmp_path)
     (tmp_path / denied).mkdir()
     age(tmp_path, 40)
     deny(monkeypatch, denied)

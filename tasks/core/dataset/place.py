@@ -107,7 +107,7 @@ class Place:
 # Each connects anew; the keys of one that is kept may have been renewed since.
 @lru_cache(maxsize=8)
 def _file_system(name: str, credentials: str | None, changes: int) -> Any:  # noqa: ARG001
-    return filesystem_of(name, credentials)[0]
+    return filesystem_of(name, credentials)
 
 
 def find_place(dataset: str, revision: str | None = None) -> Place:

@@ -188,7 +188,8 @@ def read_table(place: Place, table: str) -> pa.Table | None:
     with translated(place.name, f"its table '{table}'"):
         try:
             with place.open(table_name(table)) as file:
-                whole = pq.ParquetFile(file)
-                return pq.ParquetFile(file, read_dictionary=_categories(whole.schema_arrow)).read()
+                footer = pq.ParquetFile(file).metadata
+                categories = _categories(footer.schema.to_arrow_schema())
+                return pq.ParquetFile(file, metadata=footer, read_dictionary=categories).read()
         except FileNotFoundError:
             return None

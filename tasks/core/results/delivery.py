@@ -26,7 +26,7 @@ from tasks.core.references.model import Output
 from tasks.core.results.drafts import Draft
 from tasks.core.results.history import HISTORY, HISTORY_PICTURE
 from tasks.core.results.record import RECORD, Record
-from tasks.core.storage.files import Entry, Files
+from tasks.core.storage.files import DRAFT, Entry, Files
 from tasks.core.storage.store import Store
 
 R = TypeVar("R", bound=Record)
@@ -42,8 +42,6 @@ _READ_BYTES = 2**24
 # Of disks and of S3, in bytes.
 _LONGEST_STEP, _LONGEST_NAME = 255, 1_000
 _NAMED_IN_MESSAGES = 5
-# What a process leaves that is killed as it writes a file.
-_DRAFT = re.compile(r"\.(?P<of>.+)\.[0-9a-f]{32}")
 _JOURNAL = re.compile(r"[0-9a-f]{32}\.json")
 
 
@@ -278,7 +276,7 @@ def _clear(files: Files, names: Collection[str]) -> None:
     """Remove the drafts of our files that killed processes have left on a local disk."""
     for folder in {JOURNALS, *(name.rpartition("/")[0] for name in names)} if files.is_local else ():
         for path in Path(files.locate(folder)).glob(".*"):
-            draft, at = _DRAFT.fullmatch(path.name), f"{folder}/{path.name}".lstrip("/")
+            draft, at = DRAFT.fullmatch(path.name), f"{folder}/{path.name}".lstrip("/")
             is_ours = draft and (
                 _JOURNAL.fullmatch(draft["of"])
                 if folder == JOURNALS

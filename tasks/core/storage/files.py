@@ -51,7 +51,8 @@ _PASSING = {
     "MetadataRetrievalError",
     "ResponseParserError",
 }
-_DRAFT = re.compile(r"\..+\.[0-9a-f]{32}")
+# Name of what a process leaves that is killed as it writes a file.
+DRAFT = re.compile(r"\.(?P<of>.+)\.[0-9a-f]{32}")
 _SOME = 10
 _LINKED = "it lies behind a link, and none is followed: remove that"
 # A draft by its name, and the same one each time: at most one stays of runs that are killed, until the next.
@@ -269,7 +270,7 @@ class Files:
 
     def _open(self) -> None:
         keys = keyring.changes(self.credentials)
-        self._fs, _ = filesystem_of(self.url, self.credentials)
+        self._fs = filesystem_of(self.url, self.credentials)
         self._keys = keys
 
     def _write(self, path: str, function: Callable[[], R]) -> R:
@@ -303,8 +304,8 @@ class Files:
         return passing or renewed
 
 
-def filesystem_of(url: str, credentials: str | None = None) -> tuple[Any, str]:
-    """Open the file system that a place is on; give it, and the place's path there.
+def filesystem_of(url: str, credentials: str | None = None) -> Any:
+    """Open the file system that a place is on.
 
     Args:
         url: a path, or `s3://bucket/prefix`, taken as it stands.
@@ -315,11 +316,11 @@ def filesystem_of(url: str, credentials: str | None = None) -> tuple[Any, str]:
         StoreError: nothing is held under the name.
     """
     if not is_on_s3(url):
-        return LocalFileSystem(), root_of(url)
+        return LocalFileSystem()
     # It takes a while to import.
     from s3fs import S3FileSystem  # noqa: PLC0415
 
-    return S3FileSystem(skip_instance_cache=True, **_S3_OPTIONS, **keyring.options(credentials)), root_of(url)
+    return S3FileSystem(skip_instance_cache=True, **_S3_OPTIONS, **keyring.options(credentials))
 
 
 def root_of(url: str) -> str:
@@ -391,7 +392,7 @@ def _list_disk(root: str, folder: Path, pass_by: Callable[[str], None] | None) -
 
 
 def _is_draft(name: str) -> bool:
-    return _DRAFT.fullmatch(name) is not None
+    return DRAFT.fullmatch(name) is not None
 
 
 def _move(file: Path, path: Path) -> None:

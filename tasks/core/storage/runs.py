@@ -134,7 +134,7 @@ def _write_mark(store: Store, name: str, mark: RunMark) -> None:
 
 def folders_of(results: object) -> tuple[str, ...]:
     """Folders of all objects that references, however deep, point at."""
-    return tuple(sorted({ref.path.rpartition("/")[0] for ref in objects_of(results)}))
+    return tuple(sorted({ref.folder for ref in objects_of(results)}))
 
 
 def marks(store: Store) -> Iterator[tuple[str, RunMark]]:

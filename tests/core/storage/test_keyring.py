@@ -37,8 +37,7 @@ def test_credentials_are_for_those_who_name_them_and_in_no_environment(
     files = Files(PLACE, 60, block)
     files.write("file", b"abc")
     assert files.read("file") == b"abc"
-    fs, root = filesystem_of(PLACE, block)
-    assert fs.cat_file(f"{root}/file") == b"abc"
+    assert filesystem_of(PLACE, block).cat_file(f"{files.root}/file") == b"abc"
     assert dict(os.environ) == before
     assert SECRET.encode() not in pickle.dumps(Store.at(PLACE, 60, block))
     monkeypatch.delenv("AWS_PROFILE")
@@ -72,7 +71,7 @@ def test_credentials_may_have_a_region_and_an_endpoint(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     keyring.hold(block, lambda: RIGHT | {"AWS_REGION": "eu-central-1", "AWS_ENDPOINT_URL": endpoint})
     Files(PLACE, 5, block).write("file", b"abc")
-    fs, _ = filesystem_of(PLACE, block)
+    fs = filesystem_of(PLACE, block)
     fs.connect()
     assert fs.s3.meta.region_name == "eu-central-1"
 
