@@ -190,6 +190,7 @@ def read_table(place: Place, table: str) -> pa.Table | None:
             with place.open(table_name(table)) as file:
                 footer = pq.ParquetFile(file).metadata
                 categories = _categories(footer.schema.to_arrow_schema())
-                return pq.ParquetFile(file, metadata=footer, read_dictionary=categories).read()
+                # A thread of Arrow's that drops the last hold on Python's bytes while the process ends aborts it.
+                return pq.ParquetFile(file, metadata=footer, read_dictionary=categories).read(use_threads=False)
         except FileNotFoundError:
             return None

@@ -59,7 +59,7 @@ class ModelTable:
             wrong = [name for name in names if self.file.schema_arrow.names.count(name) != 1]
             if wrong:
                 raise ModelError(f"{self.where} has no column '{wrong[0]}', or more than one")
-            table = self.file.read(columns=list(names))
+            table = self.file.read(columns=list(names), use_threads=False)
         if any(column.null_count for column in table.columns):
             raise ModelError(f"{self.where} has nulls in '{names[0]}' or the columns beside it")
         return table
