@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from flows.child import undisturbed
 
 _STOPPED = 130
+_SOON = 0.05
 
 
 def stoppable(command: Callable[[], int]) -> int:
@@ -16,6 +17,8 @@ def stoppable(command: Callable[[], int]) -> int:
     with undisturbed():
         pass  # Python's own tracker of semaphores runs from now on, which a closed terminal would end
     _answer(_interrupt)
+    signal.signal(signal.SIGALRM, _interrupt)
+    before, sys.unraisablehook = sys.unraisablehook, _interrupt_again
     try:
         return command()
     except KeyboardInterrupt:
@@ -23,6 +26,8 @@ def stoppable(command: Callable[[], int]) -> int:
     finally:
         # Nothing of what Python does at its end could be stopped in order.
         _answer(signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = before
 
 
 def _answer(handler: Any) -> None:
@@ -34,6 +39,14 @@ def _answer(handler: Any) -> None:
 def _interrupt(*_: Any) -> NoReturn:
     _answer(_leave)
     raise KeyboardInterrupt
+
+
+def _interrupt_again(ignored: Any) -> None:
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        # It came where nothing can be raised: in a finalizer, or in C that only asks what something is.
+        signal.setitimer(signal.ITIMER_REAL, _SOON)
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 def _leave(*_: Any) -> NoReturn:

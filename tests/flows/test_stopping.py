@@ -53,3 +53,25 @@ def test_a_run_is_stopped_in_one_line(
     assert run.returncode == 130, said
     assert rest[-1] == STOPPED
     assert not [line for line in rest if "Traceback" in line or "Error" in line or "Exception" in line]
+
+
+def test_a_signal_where_nothing_can_be_raised_stops_a_command_all_the_same() -> None:
+    command = """
+import signal, sys, time
+from flows.stopping import stoppable
+
+class Ended:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+def run():
+    Ended()
+    time.sleep(60)
+
+sys.exit(stoppable(run))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert ran.returncode == 130
+    assert ran.stderr.splitlines() == [STOPPED]
