@@ -130,8 +130,11 @@ def test_seurat_v3_chooses_scanpy_s_genes_of_simulated_cells(key: str | None) ->
         theirs = by_scanpy(cells, cells.raw, 80, "seurat_v3", key)
         ours = seurat_v3(cells, 80, key)
         np.testing.assert_array_equal(ours.chosen, theirs["highly_variable"])
-        names = ["means", "variances", "variances_norm", "highly_variable_rank"]
+        names = ["means", "variances", "variances_norm"]
         assert_close(ours.statistics, theirs, names + (["highly_variable_nbatches"] if key else []))
+        # Two genes that tie in a batch come in either order: the sort is not stable, and another on another processor.
+        ranks = ours.statistics["highly_variable_rank"], theirs["highly_variable_rank"].to_numpy()
+        np.testing.assert_allclose(*ranks, rtol=0, atol=1)
 
 
 @pytest.mark.parametrize("key", [None, "batch"])
