@@ -1,8 +1,8 @@
-"""The whole set-up on one machine, a Prefect server and the deployments: what `make serve` and `make stop` do.
+"""The whole set-up on one machine: a Prefect server, the deployments and a worker, for `make serve` and `make stop`.
 
-One process starts both, watches them, and ends both. The server's data lie in `.prefect` in the checkout, unless
-PREFECT_HOME says where: a user's own home may hold the database of another project, or of another version of Prefect,
-and a clone that is removed should leave nothing behind.
+One process starts them by Prefect's own commands, watches them, and ends them. The server's data lie in `.prefect` in
+the checkout, unless PREFECT_HOME says where: a user's own home may hold the database of another project, or of another
+version of Prefect, and a clone that is removed should leave nothing behind.
 """
 
 import argparse
@@ -13,26 +13,27 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import httpx
 
-from deployments import definitions
-from deployments.definitions import ROOT
 from deployments.noted import note, noted
 from flows import console
 from flows.child import end_with_parent
 from flows.network import fit_network
 from tasks.core.base.errors import SettingsError, TahoeFlowError
 
+ROOT = Path(__file__).resolve().parents[1]
+# As in prefect.yaml.
+_POOL = ("cells", "--type", "process")
 _START_SECONDS = 120.0
 # A run in progress is cancelled, which leaves its store as a crash would: the next run goes on from there.
-_SERVE_END_SECONDS = 45.0
+_REST_SECONDS, _WORKER_END_SECONDS = 45.0, 10.0
 # A browser may hold connections open for as long as it likes.
 _SERVER_END_SECONDS = 10.0
-_ALL_END_SECONDS = 60.0
+_ALL_END_SECONDS = 90.0
 _EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104  (what it stands for is looked for, not bound)
 _DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -76,7 +77,6 @@ def _stop(file: Path) -> None:
 
 
 def _start(home: Path, host: str, port: int) -> NoReturn:
-    definitions.read()
     fit_network()
     _check_place(home / "served.json", host, port)
     for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -92,15 +92,17 @@ def _start(home: Path, host: str, port: int) -> NoReturn:
         server = _spawn(["-m", "prefect", "server", "start"], environment, children, _SERVER_END_SECONDS, log)
         note(file, [os.getpid(), server.pid])
         _await(server, f"{address}/api/health", log)
-        served = _spawn(["deployments/serve.py"], environment, children, _SERVE_END_SECONDS)
-        note(file, [os.getpid(), served.pid, server.pid])
-        console.tell(f"The UI is at {address}. Ctrl-C here or 'make stop' anywhere ends it.")
-        while served.poll() is None and server.poll() is None:
-            time.sleep(0.2)
-        ended = (
-            f"the Prefect server ended: {log} says why" if served.poll() is None else "the deployments' server ended"
+        _prefect(environment, "work-pool", "create", *_POOL, "--overwrite")
+        _prefect(environment, "deploy", "--all")
+        worker = _spawn(
+            ["-m", "prefect", "worker", "start", "--pool", *_POOL], environment, children, _WORKER_END_SECONDS
         )
-        raise SetupError(ended)
+        children.callback(_rest, environment)
+        note(file, [os.getpid(), worker.pid, server.pid])
+        console.tell(f"The UI is at {address}. Ctrl-C here or 'make stop' anywhere ends it.")
+        while worker.poll() is None and server.poll() is None:
+            time.sleep(0.2)
+        raise SetupError(f"the Prefect server ended: {log} says why" if worker.poll() is None else "the worker ended")
 
 
 def _check_place(file: Path, host: str, port: int) -> None:
@@ -172,6 +174,44 @@ def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _prefect(environment: dict[str, str], *words: str) -> None:
+    command = [sys.executable, "-m", "prefect", "--no-prompt", *words]
+    ran = subprocess.run(  # noqa: S603  (our own interpreter)
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        preexec_fn=end_with_parent,
+    )
+    if ran.returncode:
+        raise SetupError(f"'prefect {' '.join(words)}' failed: {' '.join(ran.stdout.split())}")
+
+
+def _rest(environment: dict[str, str]) -> None:
+    """Cancel what the worker runs, and pause the schedules: while nothing is up, runs must not pile up."""
+    user, _, password = environment.get("PREFECT_API_AUTH_STRING", "").partition(":")
+    ours = {"work_pools": {"name": {"any_": [_POOL[0]]}}}
+    under_way = ours | {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}}
+    until = time.monotonic() + _REST_SECONDS
+    with (
+        suppress(httpx.HTTPError),
+        httpx.Client(base_url=environment["PREFECT_API_URL"], auth=(user, password), trust_env=False) as server,
+    ):
+        for deployment in server.post("deployments/filter", json=ours).raise_for_status().json():
+            server.post(f"deployments/{deployment['id']}/pause_deployment")
+        while (
+            runs := server.post("flow_runs/filter", json=under_way).raise_for_status().json()
+        ) and time.monotonic() < until:
+            for run in runs:
+                if run["state"]["type"] != "CANCELLING":
+                    server.post(f"flow_runs/{run['id']}/set_state", json={"state": {"type": "CANCELLING"}})
+            time.sleep(0.2)
 
 
 def _await(server: subprocess.Popen[bytes], health: str, log: Path) -> None:

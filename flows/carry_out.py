@@ -1,6 +1,8 @@
 """A run from its settings to its record, whatever its stages are."""
 
+import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from prefect.client.schemas.objects import State
@@ -10,6 +12,7 @@ from flows.credentials import hold
 from flows.endings import told
 from flows.progress import told_to_prefect
 from flows.stages import Stages, stages
+from tasks.core.base.errors import SettingsError
 from tasks.core.base.settings import RunSettings
 from tasks.core.results.delivery import check_free
 from tasks.core.results.drafts import Draft, drafting
@@ -20,6 +23,8 @@ from tasks.core.storage.store import output_of, store_of
 
 S = TypeVar("S", bound=RunSettings)
 R = TypeVar("R", bound=Record)
+# Where a worker of Prefect's starts what it first gets by a pull step.
+_PASSING_FOLDER = re.compile("tmp.*prefect")
 
 
 def carry_out(
@@ -34,6 +39,7 @@ def carry_out(
         all_stages: gives what the stages return, and the record of that.
         shares: of each stage in the work of a large run, for a bar that moves evenly.
     """
+    _check_lasting(settings)
     hold(settings.credentials)
     store, output = store_of(settings), output_of(settings)
     output.files.check_writable()
@@ -45,3 +51,15 @@ def carry_out(
     keep_only(settings, run.mark.name)
     show_results(record, output)
     return told(record)
+
+
+def _check_lasting(settings: RunSettings) -> None:
+    here = Path.cwd()
+    if not any(map(_PASSING_FOLDER.fullmatch, here.parts)):
+        return
+    for name, place in (("store", settings.store), ("output", settings.output)):
+        if "://" not in place and not Path(place).is_absolute():
+            raise SettingsError(
+                f"{name} '{place}' is relative to {here}, which Prefect's worker removes when the run ends: "
+                "give an absolute path, or s3://bucket/prefix"
+            )

@@ -1,16 +1,18 @@
-"""One real server for all tests of the deployments, and one process that serves them."""
+"""One real server for all tests of the deployments, and one worker that runs them."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.prefect_server import PrefectServer, running, wait_for
+from tests.prefect_server import ROOT, PrefectServer, running
 
 
 class Served(PrefectServer):
-    """A server, and on it what `deployments/serve.py` serves."""
+    """A server, and on it what `prefect.yaml` deploys."""
 
     def __init__(self, home: Path, held: ExitStack) -> None:
         super().__init__(home)
@@ -24,13 +26,25 @@ class Served(PrefectServer):
         self._process = self._held.enter_context(self.up())
 
 
+def prefect(server: PrefectServer, *words: str, cwd: Path = ROOT, **environment: str) -> str:
+    """Run one of Prefect's commands, and give what it printed."""
+    command = [sys.executable, "-m", "prefect", "--no-prompt", *words]
+    where = server.environment | environment
+    ran = subprocess.run(
+        command, cwd=cwd, env=where, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("prefect")
     with ExitStack() as held:
         server = Served(home, held)
-        with running(["deployments/serve.py"], server.environment, home / "served.log"):
-            wait_for("deployments", lambda: server.client.get("deployments/name/cluster-cells/full-weekly").is_success)
+        prefect(server, "work-pool", "create", "cells", "--type", "process")
+        prefect(server, "deploy", "--all")
+        with running(["-m", "prefect", "worker", "start", "--pool", "cells"], server.environment, home / "worker.log"):
             yield server
         server.client.close()
 

@@ -29,8 +29,10 @@ def test_one_command_brings_all_up_and_one_ends_it(tmp_path: Path, places: dict[
         server.client,
         running(words, environment_without_prefect() | {"PREFECT_HOME": str(home)}, tmp_path / "log") as started,
     ):
-        wait_for("deployments", lambda: "Serving on-demand, sample" in (tmp_path / "log").read_text())
+        # It waits for three commands of Prefect's, one after the other.
+        wait_for("set-up", lambda: "The UI is at" in (tmp_path / "log").read_text(), seconds=240)
         assert f"The UI is at http://127.0.0.1:{server.port}." in (tmp_path / "log").read_text()
+        assert server.deployment("on-demand")["parameters"]["store"] == ".store"
         assert server.ask("GET", "../ui-settings")["api_url"] == f"http://127.0.0.1:{server.port}/api"
         assert "<html" in server.client.get("..", follow_redirects=True).text
         again = local(home, "start", "--port", str(server.port))
