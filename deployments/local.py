@@ -8,6 +8,7 @@ version of Prefect, and a clone that is removed should leave nothing behind.
 import argparse
 import ipaddress
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -33,6 +34,7 @@ _START_SECONDS = 120.0
 _REST_SECONDS, _WORKER_END_SECONDS = 45.0, 10.0
 # A browser may hold connections open for as long as it likes.
 _SERVER_END_SECONDS = 10.0
+_REFUSED = re.compile('Validation failed for field[^"\n]*')
 _ALL_END_SECONDS = 90.0
 _EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104  (what it stands for is looked for, not bound)
 _DEFAULTS = {
@@ -92,8 +94,8 @@ def _start(home: Path, host: str, port: int) -> NoReturn:
         server = _spawn(["-m", "prefect", "server", "start"], environment, children, _SERVER_END_SECONDS, log)
         note(file, [os.getpid(), server.pid])
         _await(server, f"{address}/api/health", log)
-        _prefect(environment, "work-pool", "create", *_POOL, "--overwrite")
-        _prefect(environment, "deploy", "--all")
+        for words in (["work-pool", "create", *_POOL, "--overwrite"], ["deploy", "--all"]):
+            _prefect(words, environment, home / "deploy.log")
         worker = _spawn(
             ["-m", "prefect", "worker", "start", "--pool", *_POOL], environment, children, _WORKER_END_SECONDS
         )
@@ -176,10 +178,9 @@ def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
         process.wait()
 
 
-def _prefect(environment: dict[str, str], *words: str) -> None:
-    command = [sys.executable, "-m", "prefect", "--no-prompt", *words]
+def _prefect(words: list[str], environment: dict[str, str], log: Path) -> None:
     ran = subprocess.run(  # noqa: S603  (our own interpreter)
-        command,
+        [sys.executable, "-m", "prefect", "--no-prompt", *words],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -189,8 +190,11 @@ def _prefect(environment: dict[str, str], *words: str) -> None:
         check=False,
         preexec_fn=end_with_parent,
     )
+    log.write_text(ran.stdout)
     if ran.returncode:
-        raise SetupError(f"'prefect {' '.join(words)}' failed: {' '.join(ran.stdout.split())}")
+        # The whole of a refused request fills pages.
+        why = _REFUSED.search(ran.stdout)
+        raise SetupError(f"'prefect {' '.join(words)}' failed: {f'{why[0]}; ' if why else ''}{log} says all")
 
 
 def _rest(environment: dict[str, str]) -> None:

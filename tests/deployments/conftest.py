@@ -26,12 +26,11 @@ class Served(PrefectServer):
         self._process = self._held.enter_context(self.up())
 
 
-def prefect(server: PrefectServer, *words: str, cwd: Path = ROOT, **environment: str) -> str:
+def prefect(server: PrefectServer, *words: str, cwd: Path = ROOT) -> str:
     """Run one of Prefect's commands, and give what it printed."""
     command = [sys.executable, "-m", "prefect", "--no-prompt", *words]
-    where = server.environment | environment
     ran = subprocess.run(
-        command, cwd=cwd, env=where, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        command, cwd=cwd, env=server.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout

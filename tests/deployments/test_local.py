@@ -1,6 +1,7 @@
 """`make serve` and `make stop`, as the Makefile calls them."""
 
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -13,6 +14,7 @@ import pytest
 
 from deployments.noted import Noted, note, noted
 from tests.prefect_server import ROOT, PrefectServer, environment_without_prefect, running, wait_for
+from tests.s3_server import free_ports
 
 
 def local(home: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -53,6 +55,21 @@ def test_one_command_brings_all_up_and_one_ends_it(tmp_path: Path, places: dict[
         ]
         assert database.execute("SELECT sum(active_slots) FROM concurrency_limit_v2").fetchone() == (0,)
         assert database.execute("SELECT min(paused) FROM deployment").fetchone() == (1,)
+
+
+def test_a_bad_deployment_starts_nothing_and_says_why_in_one_line(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    for name in ("flows", "tasks", "deployments"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (checkout / "prefect.yaml").write_text((ROOT / "prefect.yaml").read_text().replace("samples: 20000", "samples: 0"))
+    command = [sys.executable, "-m", "deployments.local", "start", "--port", str(free_ports(1)[0])]
+    where = environment_without_prefect()
+    ran = subprocess.run(command, cwd=checkout, env=where, capture_output=True, text=True, check=False, timeout=300)
+    log = checkout / ".prefect" / "deploy.log"
+    why = "Validation failed for field 'samples'. Failure reason: 0 is less than or equal to the minimum of 0"
+    assert ran.stderr.splitlines()[1:] == [f"error: 'prefect deploy --all' failed: {why}; {log} says all"]
+    assert ran.returncode == 1
+    assert noted(checkout / ".prefect" / "served.json") == []
 
 
 def test_a_taken_port_is_one_line(tmp_path: Path) -> None:

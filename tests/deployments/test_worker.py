@@ -30,9 +30,11 @@ def test_each_deployment_has_a_store_of_its_own(served: Served) -> None:
 
 def test_a_variable_puts_all_on_s3(served: Served) -> None:
     try:
-        prefect(served, "deploy", "--all", TAHOE_PLACE="s3://bucket/lab/")
+        prefect(served, "variable", "set", "tahoe_place", "s3://bucket/lab/")
+        prefect(served, "deploy", "--all")
         weekly = served.deployment("full-weekly")
     finally:
+        prefect(served, "variable", "delete", "tahoe_place")
         prefect(served, "deploy", "--all")
     places = weekly["parameters"]["store"], weekly["parameters"]["output"]
     assert places == ("s3://bucket/lab/.store-weekly", "s3://bucket/lab/results/weekly")
