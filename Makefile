@@ -34,7 +34,7 @@ bench-scale: $(INSTALLED)  ## past one machine: what other engines than threads 
 	$(BIN)/python -m tests.bench.scale --output bench-scale.json
 
 faults: $(INSTALLED)  ## each fault many times, at seeded random moments and places
-	$(BIN)/pytest tests/faults --faults 10
+	$(BIN)/pytest tests/faults --faults 50
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -34,8 +34,9 @@ _START_SECONDS = 120.0
 _REST_SECONDS, _WORKER_END_SECONDS = 45.0, 10.0
 # A browser may hold connections open for as long as it likes.
 _SERVER_END_SECONDS = 10.0
-_REFUSED = re.compile('Validation failed for field[^"\n]*')
+_COMMAND_END_SECONDS = 5.0
 _ALL_END_SECONDS = 90.0
+_REFUSED = re.compile('Validation failed for field[^"\n]*')
 _EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104  (what it stands for is looked for, not bound)
 _DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -95,7 +96,7 @@ def _start(home: Path, host: str, port: int) -> NoReturn:
         note(file, [os.getpid(), server.pid])
         _await(server, f"{address}/api/health", log)
         for words in (["work-pool", "create", *_POOL, "--overwrite"], ["deploy", "--all"]):
-            _prefect(words, environment, home / "deploy.log")
+            _do(words, environment, children, home / "deploy.log")
         worker = _spawn(
             ["-m", "prefect", "worker", "start", "--pool", *_POOL], environment, children, _WORKER_END_SECONDS
         )
@@ -178,22 +179,12 @@ def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
         process.wait()
 
 
-def _prefect(words: list[str], environment: dict[str, str], log: Path) -> None:
-    ran = subprocess.run(  # noqa: S603  (our own interpreter)
-        [sys.executable, "-m", "prefect", "--no-prompt", *words],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        preexec_fn=end_with_parent,
-    )
-    log.write_text(ran.stdout)
-    if ran.returncode:
+def _do(words: list[str], environment: dict[str, str], children: ExitStack, log: Path) -> None:
+    """Run one of Prefect's commands to its end."""
+    log.unlink(missing_ok=True)
+    if _spawn(["-m", "prefect", "--no-prompt", *words], environment, children, _COMMAND_END_SECONDS, log).wait():
         # The whole of a refused request fills pages.
-        why = _REFUSED.search(ran.stdout)
+        why = _REFUSED.search(log.read_text())
         raise SetupError(f"'prefect {' '.join(words)}' failed: {f'{why[0]}; ' if why else ''}{log} says all")
 
 

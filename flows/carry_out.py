@@ -13,12 +13,13 @@ from flows.endings import told
 from flows.progress import told_to_prefect
 from flows.stages import Stages, stages
 from tasks.core.base.errors import SettingsError
-from tasks.core.base.settings import RunSettings
+from tasks.core.base.settings import RunSettings, is_on_s3
 from tasks.core.results.delivery import check_free
 from tasks.core.results.drafts import Draft, drafting
 from tasks.core.results.housekeeping import keep_only
 from tasks.core.results.record import Record
 from tasks.core.results.results import may_write
+from tasks.core.storage.files import root_of
 from tasks.core.storage.store import output_of, store_of
 
 S = TypeVar("S", bound=RunSettings)
@@ -58,7 +59,7 @@ def _check_lasting(settings: RunSettings) -> None:
     if not any(map(_PASSING_FOLDER.fullmatch, here.parts)):
         return
     for name, place in (("store", settings.store), ("output", settings.output)):
-        if "://" not in place and not Path(place).is_absolute():
+        if not is_on_s3(place) and Path(root_of(place)).is_relative_to(here):
             raise SettingsError(
                 f"{name} '{place}' is relative to {here}, which Prefect's worker removes when the run ends: "
                 "give an absolute path, or s3://bucket/prefix"

@@ -1,6 +1,7 @@
 """A real Prefect server on loopback, with its services: started by the tests and stopped by them."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -43,6 +44,14 @@ def wait_for(what: str, found: Callable[[], Any], seconds: float = _PATIENCE_SEC
 
 def environment_without_prefect() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+
+
+def copy_checkout(folder: Path, deployments: str) -> Path:
+    """Put in a folder what runs need of this checkout, with other deployments."""
+    for name in ("flows", "tasks", "deployments"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "prefect.yaml").write_text(deployments)
+    return folder
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """`make serve` and `make stop`, as the Makefile calls them."""
 
 import re
-import shutil
 import signal
 import socket
 import sqlite3
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from deployments.noted import Noted, note, noted
-from tests.prefect_server import ROOT, PrefectServer, environment_without_prefect, running, wait_for
+from tests.prefect_server import ROOT, PrefectServer, copy_checkout, environment_without_prefect, running, wait_for
 from tests.s3_server import free_ports
 
 
@@ -58,10 +57,8 @@ def test_one_command_brings_all_up_and_one_ends_it(tmp_path: Path, places: dict[
 
 
 def test_a_bad_deployment_starts_nothing_and_says_why_in_one_line(tmp_path: Path) -> None:
-    checkout = tmp_path / "checkout"
-    for name in ("flows", "tasks", "deployments"):
-        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (checkout / "prefect.yaml").write_text((ROOT / "prefect.yaml").read_text().replace("samples: 20000", "samples: 0"))
+    deployments = (ROOT / "prefect.yaml").read_text().replace("samples: 20000", "samples: 0")
+    checkout = copy_checkout(tmp_path / "checkout", deployments)
     command = [sys.executable, "-m", "deployments.local", "start", "--port", str(free_ports(1)[0])]
     where = environment_without_prefect()
     ran = subprocess.run(command, cwd=checkout, env=where, capture_output=True, text=True, check=False, timeout=300)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,21 +10,21 @@ import pytest
 from flows.command_line import FitCommand, read_settings
 from tasks.core.base.settings import Settings
 from tests.deployments.conftest import Served, prefect
-from tests.prefect_server import ROOT
+from tests.prefect_server import ROOT, copy_checkout
 
 SMALL = {"dataset": "synthetic", "samples": 300, "pca_dim": 5, "clusters": 3}
 
 
-def test_each_deployment_has_a_store_of_its_own(served: Served) -> None:
+def test_each_deployment_has_places_of_its_own_and_starts_here(served: Served) -> None:
     deployments = [served.deployment(name) for name in ("on-demand", "sample-nightly", "full-weekly")]
-    stores = {one["parameters"]["store"] for one in deployments}
     # One run at a time a deployment is one a store only while no two of them share one.
-    assert stores == {".store", ".store-nightly", ".store-weekly"}
-    assert all(one["global_concurrency_limit"]["limit"] == 1 and one["description"] for one in deployments)
-    assert {
-        Path(one["path"] or one["pull_steps"][0]["prefect.deployments.steps.set_working_directory"]["directory"])
-        for one in deployments
-    } == {ROOT}
+    for place in ("store", "output"):
+        assert len({one["parameters"][place] for one in deployments}) == len(deployments)
+    assert all(one["global_concurrency_limit"]["limit"] == 1 for one in deployments)
+    assert all(one["description"] and one["tags"] for one in deployments)
+    assert {line["slug"] for one in deployments for line in one["schedules"]} == {"nightly", "weekly"}
+    steps = [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}]
+    assert all(one["pull_steps"] == steps for one in deployments)
 
 
 def test_a_variable_puts_all_on_s3(served: Served) -> None:
@@ -45,13 +44,11 @@ def test_a_variable_puts_all_on_s3(served: Served) -> None:
 def cloned(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with what is in this checkout, deployed by way of a clone."""
     folder = tmp_path_factory.mktemp("repository")
-    for name in ("flows", "tasks", "deployments"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     text = (ROOT / "prefect.yaml").read_text().replace("name: cells\n", "name: elsewhere\n")
     for name in ("on-demand", "sample-nightly", "full-weekly"):
         text = text.replace(f"name: {name}", f"name: cloned-{name}")
     pull = f"pull:\n  - prefect.deployments.steps.git_clone: {{repository: 'file://{folder}', branch: main}}\n"
-    (folder / "prefect.yaml").write_text(text + pull)
+    copy_checkout(folder, text + pull)
     author = {
         "GIT_AUTHOR_NAME": "a",
         "GIT_AUTHOR_EMAIL": "a@b",
