@@ -1,21 +1,23 @@
 """The flow that applies a model: from new cells to their `embeddings.csv`, nothing fitted."""
 
-from prefect import flow
+from typing import Any, cast
+
+from prefect import flow, unmapped
 from prefect.client.schemas.objects import State
 
-from flows.carry_out import carry_out
+from flows.carry_out import AT_ONCE, Run, carry_out, untraced
 from flows.endings import settle_mark
-from flows.matrix import normalized_cells
 from flows.parameters import takes_settings
-from flows.stages import Stages
+from flows.partitions import normalized_cells, results
 from tasks.clustering import label_cells
+from tasks.core.base.environment import code_version
 from tasks.core.base.settings import ApplySettings
-from tasks.core.results.drafts import Draft
 from tasks.core.results.findings import Applied
 from tasks.core.results.record import ApplyRecord, make_apply_record
 from tasks.export import deliver, export_cells
 from tasks.planning import plan_partitions
 from tasks.saved_model import find_model, load_clusters, load_components
+from tasks.stage import batched, with_retries
 from tasks.svd import embed
 
 # Of the work of a large run, in percent.
@@ -38,25 +40,35 @@ _SHARES = {
 @flow(
     name="apply-model",
     flow_run_name="{samples} cells of {dataset} by {model}",
-    persist_result=False,
+    task_runner=AT_ONCE,
+    version=code_version(),
+    persist_result=True,
+    result_serializer="json",
     on_crashed=[settle_mark],
     on_cancellation=[settle_mark],
 )
 @takes_settings
-def apply_model(settings: ApplySettings) -> ApplyRecord | State[ApplyRecord]:
+def apply_model(settings: ApplySettings) -> dict[str, Any] | State[dict[str, Any]]:
     """Stream single cells, build sparse counts, normalize, and embed and label them by a model of an earlier run."""
     return carry_out(settings, _all_stages, _SHARES)
 
 
-def _all_stages(run: Stages, settings: ApplySettings, draft: Draft) -> tuple[Applied, ApplyRecord]:
-    model = run.one(find_model, settings)
-    plan = run.one(plan_partitions, settings)
-    components = run.one(load_components, model, plan.vocabulary, settings)
-    clusters = run.one(load_clusters, model, settings)
+def _all_stages(run: Run, settings: ApplySettings) -> tuple[Applied, ApplyRecord]:
+    model = find_model(settings)
+    planned = with_retries(plan_partitions, settings.retries).submit(settings)
+    plan = planned.result()
+    run.costs.cells = plan.cells
+    components = load_components(model, plan.vocabulary, settings)
+    clusters = load_clusters(model, settings)
 
-    matrix = normalized_cells(run, plan, settings)
-    embeddings = run.each(embed, matrix.normalized, matrix.order, components, settings)
-    labels = run.one(label_cells, embeddings, clusters, settings)
-    run.one(export_cells, matrix.cells, embeddings, labels, draft, settings)
+    matrix, sizes, cells_from, normalized_from = normalized_cells(planned, settings)
+    embed_each = batched(embed)
+    embedded_from = embed_each.map(normalized_from, unmapped(matrix.order), unmapped(components), unmapped(settings))
+    embeddings = results([{embed.name: run} for run in embedded_from], sizes)[embed.name]
+    labels = label_cells(embeddings, clusters, settings, wait_for=embedded_from)
+    given = [*cells_from, *embedded_from]
+    exported = export_cells(matrix.cells, embeddings, labels, run.draft, settings, wait_for=given, return_state=True)
+    exported.result()
     found = Applied(matrix, model, components, clusters, embeddings, labels)
-    return found, run.one(deliver, draft, make_apply_record(settings, found, run.costs), settings)
+    record = make_apply_record(settings, found, run.costs, run.origin)
+    return found, cast("ApplyRecord", deliver(run.draft, untraced(record), settings, wait_for=[exported]))

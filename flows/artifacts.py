@@ -3,17 +3,26 @@
 The results do not hang on it: what the server does not take is told in the log, and the run goes on.
 """
 
+import re
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import deployment, flow_run
 
 from tasks.core.base.errors import StoreError, first_line
 from tasks.core.results.record import Record
 from tasks.core.results.summary import summary, what_to_know
 from tasks.core.storage.store import Store
+
+
+def key_of(kind: str) -> str:
+    """Name artifacts of a kind: those of a deployment, of a series or of a dataset have a history of their own."""
+    asked = flow_run.parameters
+    whose = deployment.name or asked.get("series") or str(asked.get("dataset", "")).rstrip("/").rpartition("/")[-1]
+    return "-".join([kind, *re.findall("[a-z0-9]+", str(whose).lower())])
 
 
 @contextmanager
@@ -28,10 +37,10 @@ def not_vital(what: str) -> Iterator[None]:
 def show_results(record: Record, output: Store) -> None:
     """Leave the summary of a finished run."""
     told = "; ".join(what_to_know(record))
-    get_run_logger().info("%s. Results are in %s", told, output.url)
+    get_run_logger().info("%s. Results are in %s", told, output.locate(""))
     with not_vital("the summary"):
         page = summary(record, output.locate, lambda name: _embedded(output, name))
-        create_markdown_artifact(page, key="summary", description=told)
+        create_markdown_artifact(page, key=key_of("summary"), description=told)
 
 
 def _embedded(output: Store, name: str) -> str:

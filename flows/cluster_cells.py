@@ -1,27 +1,34 @@
 """The flow: from a dataset in Tahoe's layout to `embeddings.csv` and `pca_variance.csv`."""
 
-from prefect import flow
+from typing import Any, cast
+
+from prefect import flow, unmapped
 from prefect.client.schemas.objects import State
 
-from flows.carry_out import carry_out
-from flows.clusters import clustered, corrected, insights
+from flows.carry_out import AT_ONCE, Run, carry_out, untraced
 from flows.endings import settle_mark
-from flows.genes import prepared_cells
-from flows.matrix import normalized_cells
 from flows.parameters import takes_settings
+from flows.partitions import Runs, normalized_cells, results
 from flows.run_name import run_name
-from flows.stages import Stages
+from tasks.clustering import cluster
+from tasks.core.base.environment import code_version
+from tasks.core.base.recipes import NONE
 from tasks.core.base.settings import Settings
 from tasks.core.dataset.columns import check_columns
 from tasks.core.dataset.plan import check_sizes
 from tasks.core.model.series import ALONE, fitted
-from tasks.core.results.drafts import Draft
-from tasks.core.results.findings import Findings, Fit
+from tasks.core.references.batches import Batch
+from tasks.core.references.cells import Normalized
+from tasks.core.results.findings import Clustered, Embedded, Findings, Fit, Insights, Prepared
 from tasks.core.results.record import RunRecord, make_record
+from tasks.correction import correct_batches
 from tasks.export import deliver, export
+from tasks.genes import choose_genes, prepare_genes
+from tasks.insight import find_communities, find_markers, judge, map_cells
 from tasks.planning import plan_partitions
 from tasks.report import write_report
 from tasks.series import conclude, continue_series
+from tasks.stage import batched, with_retries
 from tasks.svd import embed, fit_svd
 
 # Of the work of a large run, in percent: for a bar that moves evenly.
@@ -51,36 +58,86 @@ _SHARES = {
 @flow(
     name="cluster-cells",
     flow_run_name=run_name,
-    persist_result=False,
+    task_runner=AT_ONCE,
+    version=code_version(),
+    persist_result=True,
+    result_serializer="json",
     on_crashed=[settle_mark],
     on_cancellation=[settle_mark],
 )
 @takes_settings
-def cluster_cells(settings: Settings) -> RunRecord | State[RunRecord]:
+def cluster_cells(settings: Settings) -> dict[str, Any] | State[dict[str, Any]]:
     """Stream single cells, build sparse counts, normalize, reduce with truncated SVD and cluster with K-means."""
     return carry_out(settings, _all_stages, _SHARES)
 
 
-def _all_stages(run: Stages, settings: Settings, draft: Draft) -> tuple[Findings, RunRecord]:
-    plan = run.one(plan_partitions, settings)
+def _all_stages(run: Run, settings: Settings) -> tuple[Findings, RunRecord]:
+    """All of the run; an optional stage is left out where neither the recipe nor a setting asks for it."""
+    recipe = settings.recipe_in_full
+
+    planned = with_retries(plan_partitions, settings.retries).submit(settings)
+    plan = planned.result()
     check_sizes(plan.cells, plan.vocabulary.genes, settings)
-    check_columns(plan, settings.recipe_in_full)
-    place = run.one(continue_series, plan, settings) if settings.series else ALONE
+    check_columns(plan, recipe)
+    run.costs.cells = plan.cells
+    place = continue_series(plan, settings) if settings.series else ALONE
     start = place.start
 
-    matrix = normalized_cells(run, plan, settings, start.order if start else None)
-    prepared = prepared_cells(run, matrix, settings)
-    check_sizes(sum(part.cells for part in matrix.cells), prepared.order.genes, settings)
-    model = run.one(fit_svd, prepared.cells, prepared.order, settings, start)
-    components = run.each(embed, prepared.cells, prepared.order, model, settings)
-    embedded = corrected(run, matrix, components, settings)
-    clusters = clustered(run, embedded, model, settings, start)
-    meaning = insights(run, plan.vocabulary, matrix, embedded, clusters, settings)
+    matrix, sizes, cells_from, normalized_from = normalized_cells(planned, settings, start.order if start else None)
+    cells, counts, normalized, order, chosen = matrix.cells, matrix.counts, matrix.normalized, matrix.order, None
+    if recipe.prepares_genes:
+        chosen = choose_genes(cells, counts, normalized, order, settings, wait_for=[*cells_from, *normalized_from])
+        prepared_from: Runs[Normalized] = batched(prepare_genes).map(
+            normalized_from, unmapped(order), unmapped(chosen), unmapped(settings)
+        )
+        found_of = results([{prepare_genes.name: run} for run in prepared_from], sizes)
+        prepared = Prepared(found_of[prepare_genes.name], chosen.order, chosen)
+    else:
+        prepared_from, prepared = normalized_from, Prepared(normalized, order, None)
+    check_sizes(sum(part.cells for part in cells), prepared.order.genes, settings)
 
-    fit = Fit(matrix, prepared, model, embedded, clusters, meaning)
-    run.one(export, fit, draft, settings)
-    learnt = fitted(plan, matrix.cells, matrix.order, model, clusters.clustering)
-    entry = run.one(conclude, run.mark.name, plan, learnt, place, draft, settings) if settings.series else None
+    model = fit_svd(prepared.cells, prepared.order, settings, start, wait_for=prepared_from)
+    embedded_from = batched(embed).map(prepared_from, unmapped(prepared.order), unmapped(model), unmapped(settings))
+    components = results([{embed.name: run} for run in embedded_from], sizes)[embed.name]
+    corrected = (
+        correct_batches(cells, components, settings, wait_for=[*cells_from, *embedded_from])
+        if recipe.correction != NONE
+        else None
+    )
+    embedded = Embedded(components, corrected)
+    points, points_from = Batch(embedded.embeddings), [corrected] if corrected else embedded_from
+
+    first, *more = settings.cluster_numbers
+    clustering = cluster(points, model, first, settings, start, wait_for=points_from)
+    others = [cluster(points, model, number, settings, None, wait_for=points_from) for number in more]
+    communities = find_communities(points, settings, wait_for=points_from) if recipe.leiden else None
+    clusters = Clustered(clustering, others, communities)
+
+    markers = (
+        find_markers(normalized, order, plan.vocabulary, clustering, settings, wait_for=normalized_from)
+        if recipe.markers
+        else None
+    )
+    cell_map = map_cells(points, settings, wait_for=points_from) if recipe.layout != NONE else None
+    given = [*cells_from, *embedded_from, *points_from]
+    scores = (
+        judge(cells, components, points, clusters.by_column, settings, wait_for=given)
+        if recipe.compared or recipe.batch_column or others
+        else None
+    )
+
+    fit = Fit(matrix, prepared, model, embedded, clusters, Insights(markers, cell_map, scores))
+    found_by = [*cells_from, *points_from, model, *filter(None, [chosen, *clusters.by_column.values(), markers])]
+    exported = export(untraced(fit), run.draft, settings, wait_for=found_by, return_state=True)
+    exported.result()
+    entry = None
+    if settings.series:
+        learnt = fitted(plan, cells, order, model, clustering)
+        entry = conclude(run.origin.run, plan, learnt, place, run.draft, settings)
     found = Findings(fit, place, entry)
-    run.one(write_report, fit, make_record(settings, found, run.costs), draft, settings)
-    return found, run.one(deliver, draft, make_record(settings, found, run.costs), settings)
+    so_far = make_record(settings, found, run.costs, run.origin)
+    found_by = [*found_by, *filter(None, [cell_map, scores, entry])]
+    page = write_report(untraced(fit), untraced(so_far), run.draft, settings, wait_for=found_by, return_state=True)
+    page.result()
+    record = make_record(settings, found, run.costs, run.origin)
+    return found, cast("RunRecord", deliver(run.draft, untraced(record), settings, wait_for=[exported, page]))

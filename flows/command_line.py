@@ -25,10 +25,11 @@ from tasks.core.base.errors import SettingsError, TahoeFlowError, first_line
 from tasks.core.base.memory import importing, use_one_heap, wants_memory, wants_threads
 from tasks.core.base.refusals import explain
 from tasks.core.base.settings import ApplySettings, RunSettings, Settings
-from tasks.core.results.record import Record
+from tasks.core.results.record import ApplyRecord, Record, RunRecord, read_record
+from tasks.core.storage.store import output_of
 
+R = TypeVar("R", bound=Record)
 S = TypeVar("S", bound=RunSettings)
-
 G = TypeVar("G", bound="_Given")
 
 # Exit code of a run that ends well but left bad data out.
@@ -125,14 +126,14 @@ def _fit(arguments: Sequence[str], *, debug: bool) -> int:
     plan_command.check_flags(given)
     if given.plan:
         return plan_command.run(settings, given)
-    record = _run("cluster_cells", settings, debug=debug)
+    record = _run("cluster_cells", settings, RunRecord, debug=debug)
     console.summarize_fit(settings, record)
     return _exit_code(record)
 
 
 def _apply(arguments: Sequence[str], *, debug: bool) -> int:
     settings = read_settings(arguments, ApplyCommand, ApplySettings)
-    record = _run("apply_model", settings, debug=debug)
+    record = _run("apply_model", settings, ApplyRecord, debug=debug)
     console.summarize_applied(settings, record)
     return _exit_code(record)
 
@@ -181,7 +182,7 @@ def _read_file(arguments: Sequence[str]) -> dict[str, Any]:
         raise SettingsError(f"--settings_file {path}: {first_line(error)}") from error
 
 
-def _run(flow: str, settings: RunSettings, *, debug: bool) -> Any:
+def _run(flow: str, settings: RunSettings, kind: type[R], *, debug: bool) -> R:
     for name, value in ({} if debug else _QUIET).items():
         os.environ.setdefault(name, value)
     # Prefect takes seconds to import: not before the settings have been found good, and the rest while a server starts.
@@ -198,7 +199,9 @@ def _run(flow: str, settings: RunSettings, *, debug: bool) -> Any:
             run = getattr(import_module(f"flows.{flow}"), flow)
         chosen.check()
         with console.progress():
-            return run(**settings.model_dump())
+            # Who asked is here: nothing needs to be kept for others.
+            run.with_options(persist_result=False)(**settings.model_dump())
+        return read_record(output_of(settings), kind)
 
 
 def _exit_code(record: Record) -> int:

@@ -1,31 +1,39 @@
 """How a run ends: in a state that says what a person must know, and with the store told that it is over."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 from prefect import Flow
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Completed
 
-from flows.artifacts import not_vital
+from flows.artifacts import key_of, not_vital
 from flows.credentials import hold
 from tasks.core.base.settings import RunSettings
-from tasks.core.results.record import Record, RunRecord
+from tasks.core.results.record import RECORD, Record, RunRecord
+from tasks.core.results.summary import files_of, what_to_know
 from tasks.core.storage.runs import end_mark
-from tasks.core.storage.store import store_of
-
-R = TypeVar("R", bound=Record)
+from tasks.core.storage.store import Store, store_of
 
 SKIPPED_DATA, DRIFTED = "Skipped data", "Drifted"
 
 
-def told(record: R) -> R | State[R]:
-    """Give the record of a clean run as it is, else in a state of a name of its own, with a table of what is amiss."""
+def told(record: Record, output: Store) -> dict[str, Any] | State[dict[str, Any]]:
+    """Tell where the results are: where something is amiss, in a state of a name of its own, and with a table of it."""
+    results = {
+        "output": output.locate(""),
+        "record": output.locate(RECORD),
+        "files": list(files_of(record)),
+        "origin": record.origin.model_dump(mode="json"),
+        "cells": record.read["cells"],
+        "skipped_cells": record.read["skipped_cells"],
+        "notes": what_to_know(record),
+    }
     skipped, drifted = _tell_skipped(record), _tell_drift(record)
     if not skipped and not drifted:
-        return record
+        return results
     name = SKIPPED_DATA if skipped else DRIFTED
-    return Completed(name=name, message="; ".join([*skipped, *drifted]), data=record)
+    return Completed(name=name, message="; ".join([*skipped, *drifted]), data=results)
 
 
 def settle_mark(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001  (Prefect's)
@@ -42,7 +50,7 @@ def _tell_skipped(record: Record) -> list[str]:
     told = f"{record.read['skipped_cells']:,} bad cells were skipped"
     table = [bad.model_dump() for bad in record.bad_data]
     with not_vital("the table of skipped data"):
-        create_table_artifact(key="skipped-data", table=table, description=f"{told}.")
+        create_table_artifact(key=key_of("skipped-data"), table=table, description=f"{told}.")
     return [told]
 
 
@@ -52,5 +60,5 @@ def _tell_drift(record: Record) -> list[str]:
     changes = record.series.drift.model_dump(mode="json", exclude={"exceeded"})
     table = [{"what": name.replace("_", " "), "value": str(value)} for name, value in changes.items()]
     with not_vital("the table of drift"):
-        create_table_artifact(key="drift", table=table, description=record.series.note)
+        create_table_artifact(key=key_of("drift"), table=table, description=record.series.note)
     return list(record.series.exceeded)

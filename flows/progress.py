@@ -9,7 +9,7 @@ from uuid import UUID
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from flows.artifacts import not_vital
+from flows.artifacts import key_of, not_vital
 from tasks.core.base.progress import Gauge, Progress, Sparsely, heard_by
 
 # Each update takes the server some hundredths of a second.
@@ -43,7 +43,7 @@ class _Bar:
         self._artifact: UUID | None = None
         with not_vital("the progress bar"):
             # Typed for both kinds of flows; in one that is not async it is the id.
-            self._artifact = cast("UUID", create_progress_artifact(0.0, key="progress", description="begun"))
+            self._artifact = cast("UUID", create_progress_artifact(0.0, key=key_of("progress"), description="begun"))
         self._due = time.monotonic()
 
     def show(self, step: Progress) -> None:

@@ -3,6 +3,7 @@
 from prefect.runtime import flow_run
 
 from tasks.core.base.settings import ALL, Settings
+from tasks.core.results.summary import one_line
 
 
 def run_name() -> str:
@@ -11,4 +12,9 @@ def run_name() -> str:
     asked = Settings.model_construct(**flow_run.parameters)
     number = ALL if asked.samples == ALL else f"{asked.samples:,}"
     cells = "simulated cells" if asked.is_synthetic else f"cells of {asked.dataset.rstrip('/').rpartition('/')[-1]}"
-    return f"{number} {cells}, {asked.pca_dim:,} components, {asked.clusters} clusters"
+    chosen = [f"where {asked.where}"] if asked.where else []
+    chosen += [f"{asked.at_most:,} of each {asked.per}"] if asked.per and asked.at_most else []
+    of_series = [f"series {asked.series}"] if asked.series else []
+    made = [f"{asked.pca_dim:,} components", f"{asked.clusters} clusters"]
+    recipe = [] if asked.recipe == "plain" else [asked.recipe]
+    return one_line(", ".join([f"{number} {cells}", *chosen, *recipe, *made, *of_series]))

@@ -25,6 +25,7 @@ from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_CLIENT_MAX_RETRIES,
     PREFECT_LOGGING_TO_API_ENABLED,
+    PREFECT_UI_URL,
     get_current_settings,
     temporary_settings,
 )
@@ -249,7 +250,8 @@ def _start(listening: int, home: str, errors: IO[bytes]) -> subprocess.Popen[byt
 @contextmanager
 def _used(server: Server) -> Iterator[Server]:
     # A server on SQLite refuses to begin a run while it is busy with others. Prefect tries again for a minute.
-    own = {PREFECT_LOGGING_TO_API_ENABLED: False, PREFECT_CLIENT_MAX_RETRIES: _OWN_RETRIES}
+    # One of the run's own has no UI, nor keeps what is logged.
+    own = {PREFECT_UI_URL: "", PREFECT_LOGGING_TO_API_ENABLED: False, PREFECT_CLIENT_MAX_RETRIES: _OWN_RETRIES}
     try:
         with temporary_settings({PREFECT_API_URL: server.url, **({} if server.errors is None else own)}):
             yield server

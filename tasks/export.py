@@ -1,5 +1,6 @@
 """Stages: write the results, and deliver them."""
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 from tasks.core.base.settings import RunSettings, Settings
@@ -24,7 +25,7 @@ def export(fit: Fit, draft: Draft, settings: Settings) -> None:
 
 @stage(name="export")
 def export_cells(
-    cells: list[Cells], embeddings: list[Embedding], labels: Labels, draft: Draft, settings: RunSettings
+    cells: Sequence[Cells], embeddings: Sequence[Embedding], labels: Labels, draft: Draft, settings: RunSettings
 ) -> None:
     """Write the table of cells."""
     made_of = LabelledCells(cells, embeddings, {CLUSTER: labels})

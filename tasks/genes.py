@@ -1,25 +1,30 @@
 """Stages: choose the genes that the components are to be of, and prepare their values."""
 
+from collections.abc import Sequence
+
 from tasks.core.base.settings import Settings
 from tasks.core.model import choose_genes as choice
 from tasks.core.model import prepare_genes as preparation
 from tasks.core.references.cells import Cells, Counts, GeneOrder, Normalized
 from tasks.core.references.model import ChosenGenes
 from tasks.core.storage.store import Outcome, store_of
-from tasks.stage import Answer, as_state, of_each, stage
+from tasks.stage import stage
 
 
 @stage(name="genes", task_run_name="choose genes")
 def choose_genes(
-    cells: list[Cells], counts: list[Counts], normalized: list[Normalized], order: GeneOrder, settings: Settings
-) -> Answer[ChosenGenes]:
+    cells: Sequence[Cells],
+    counts: Sequence[Counts],
+    normalized: Sequence[Normalized],
+    order: GeneOrder,
+    settings: Settings,
+) -> Outcome[ChosenGenes]:
     """Choose the genes that enough cells express, and of them the most variable, as the recipe says."""
     partitions = choice.Partitions(cells, counts, normalized, order)
-    return as_state(choice.choose_genes(store_of(settings), partitions, settings))
+    return choice.choose_genes(store_of(settings), partitions, settings)
 
 
-@stage(name="preparation", task_run_name="prepare {batch.origin}")
-@of_each
+@stage(name="preparation", task_run_name="prepare {partition.origin}")
 def prepare_genes(
     partition: Normalized, order: GeneOrder, chosen: ChosenGenes, settings: Settings
 ) -> Outcome[Normalized]:

@@ -1,20 +1,23 @@
 """Stage: build a partition's sparse counts matrix, cells by Ensembl gene id."""
 
+from collections.abc import Sequence
+
 from tasks.core.base.settings import RunSettings
 from tasks.core.dataset import partition_steps
-from tasks.core.references.cells import Cells, Counts, GeneOrder, Vocabulary
+from tasks.core.references.cells import Cells, Counted, GeneOrder, Vocabulary
 from tasks.core.storage.store import Outcome, store_of
-from tasks.stage import Answer, as_state, of_each, stage
+from tasks.stage import stage
 
 
-@stage(name="matrix", task_run_name="build counts of {batch.origin}")
-@of_each
-def build_counts(cells: Cells, vocabulary: Vocabulary, settings: RunSettings) -> Outcome[Counts]:
+@stage(name="matrix", task_run_name="build counts of {cells.origin}")
+def build_counts(cells: Cells, vocabulary: Vocabulary, settings: RunSettings) -> Outcome[Counted]:
     """Build the counts of one partition, in the vocabulary's order."""
-    return partition_steps.build_counts(store_of(settings), cells, vocabulary)
+    counts = partition_steps.build_counts(store_of(settings), cells, vocabulary)
+    return Outcome(Counted(cells=cells, counts=counts.result), counts.cached, counts.environments)
 
 
 @stage(name="gene order", task_run_name="order genes")
-def order_genes(counts: Counts, vocabulary: Vocabulary, settings: RunSettings) -> Answer[GeneOrder]:
-    """Rank the genes by popularity in the first partition, for speed in the passes to come."""
-    return as_state(partition_steps.order_genes(store_of(settings), counts, vocabulary.genes))
+def order_genes(counted: Sequence[Counted], vocabulary: Vocabulary, settings: RunSettings) -> Outcome[GeneOrder]:
+    """Rank the genes by popularity in the first partition that has cells, for speed in the passes to come."""
+    first = next((part.counts for part in counted if not part.is_empty), None)
+    return partition_steps.order_genes(store_of(settings), first, vocabulary.genes)

@@ -5,12 +5,15 @@ from prefect import get_run_logger
 from tasks.core.base.settings import RunSettings
 from tasks.core.dataset.plan import make_plan
 from tasks.core.references.cells import Plan
+from tasks.core.storage.store import store_of
 from tasks.stage import networked
 
 
 @networked(name="plan", task_run_name="plan {settings.dataset}")
 def plan_partitions(settings: RunSettings) -> Plan:
     """Resolve the dataset to a commit, or simulate it, and cut it into partitions."""
+    # In a flow of somebody's own, this is where the store begins.
+    store_of(settings).claim()
     plan = make_plan(settings)
     asked = f"{plan.cells:,} cells of {plan.dataset}, revision {plan.revision}, in {len(plan.partitions):,} partitions"
     get_run_logger().info(asked)

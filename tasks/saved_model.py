@@ -4,8 +4,8 @@ from tasks.core.base.settings import ApplySettings
 from tasks.core.references.cells import Vocabulary
 from tasks.core.references.model import Clusters, Components, SavedModel
 from tasks.core.results import saved_model
-from tasks.core.storage.store import store_of
-from tasks.stage import Answer, as_state, stage
+from tasks.core.storage.store import Outcome, store_of
+from tasks.stage import stage
 
 
 @stage(name="model")
@@ -15,12 +15,12 @@ def find_model(settings: ApplySettings) -> SavedModel:
 
 
 @stage(name="components")
-def load_components(model: SavedModel, vocabulary: Vocabulary, settings: ApplySettings) -> Answer[Components]:
+def load_components(model: SavedModel, vocabulary: Vocabulary, settings: ApplySettings) -> Outcome[Components]:
     """Load the model's components, in the order of the dataset's genes."""
-    return as_state(saved_model.load_components(store_of(settings), model, vocabulary, settings))
+    return saved_model.load_components(store_of(settings), model, vocabulary, settings)
 
 
 @stage(name="clusters")
-def load_clusters(model: SavedModel, settings: ApplySettings) -> Answer[Clusters]:
+def load_clusters(model: SavedModel, settings: ApplySettings) -> Outcome[Clusters]:
     """Load the model's cluster centres."""
-    return as_state(saved_model.load_clusters(store_of(settings), model, settings))
+    return saved_model.load_clusters(store_of(settings), model, settings)

@@ -2,22 +2,32 @@
 
 The store is the cache. Prefect's own result cache would pickle, and would count a lost file as cached; so it is off,
 and a stage whose result the store holds ends in a state of its own name, Cached, that the UI shows.
+
+The tasks are plain: call, submit or map them in any flow, with values or with futures.
 """
 
-from collections.abc import Callable
-from functools import WRAPPER_ASSIGNMENTS, update_wrapper
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from functools import wraps
+from threading import Event, Semaphore
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 import cloudpickle
-from prefect import Task, task
+from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
-from tasks.core.base.errors import UnreachableError
+from tasks.core.base.deadline import deadline
+from tasks.core.base.environment import environment
+from tasks.core.base.errors import EngineError, UnreachableError
+from tasks.core.base.progress import Progress, report
 from tasks.core.numerics.workers import done_by_worker
-from tasks.core.references.batches import Batch, Handled
+from tasks.core.references.batches import Batch, handle
+from tasks.core.results.costs import Costs
 from tasks.core.storage.store import Outcome, Reference
 
 P = ParamSpec("P")
@@ -26,17 +36,52 @@ S = TypeVar("S", bound=Reference)
 Item = TypeVar("Item", bound=Any)
 
 CACHED = "Cached"
-# What a stage of a single step returns that answers from the store.
-Answer = Outcome[S] | State[Outcome[S]]
 
 
-def stage(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
+class _Maker(Protocol):
+    """Makes a task of a function; what it returns in an `Outcome` is what the task returns."""
+
+    @overload
+    def __call__(self, function: Callable[P, Outcome[S]], /) -> Task[P, S]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+class _Stage(Task[P, R]):
+    """A task that is called for its result: Prefect would give the state where the function has named that."""
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        given = super().__call__(*arguments, **named)
+        return given.result() if isinstance(given, State) and not named.get("return_state") else given
+
+    def with_options(self, **options: Any) -> Any:
+        made: Any = super().with_options(**options)
+        # Prefect makes it a plain one.
+        made.__class__ = _Stage
+        return made
+
+
+def stage(name: str, **options: Any) -> _Maker:
     """Make a task of a function that reads and writes the store alone."""
-    # What Prefect is set to try again by default, a mistake of ours is not.
-    return task(name=name, cache_policy=NO_CACHE, persist_result=False, **{"retries": 0, **options})
+
+    def of(function: Callable[..., Any], /) -> Task[..., Any]:
+        @wraps(function)
+        def counted(*arguments: Any, **named: Any) -> Any:
+            with _at_work(name):
+                given = function(*arguments, **named)
+            outcome = given if isinstance(given, Outcome) else Outcome(given, False, frozenset({environment()}))
+            note = "found in the store" if outcome.cached else ""
+            _count(name, [outcome])
+            report(Progress(name, "", 1, 1, note))
+            return Completed(name=CACHED, message=note, data=outcome.result) if outcome.cached else outcome.result
+
+        # What Prefect is set to try again by default, a mistake of ours is not.
+        return _Stage(counted, name=name, cache_policy=NO_CACHE, persist_result=False, **{"retries": 0, **options})
+
+    return cast("_Maker", of)
 
 
-def networked(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
+def networked(name: str, **options: Any) -> _Maker:
     """Make a task of a function that reads over a network as well: `with_retries` says how often it is tried again."""
     return stage(name, retries=1, retry_condition_fn=_is_passing, **options)
 
@@ -57,37 +102,32 @@ async def _is_passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -
     return isinstance(await state.aresult(raise_on_failure=False), UnreachableError)
 
 
-def as_state(outcome: Outcome[S]) -> Answer[S]:
-    """Give what a stage found or made as Prefect is to see it: plain if made now, in a state named Cached if found."""
-    if not outcome.cached:
-        return outcome
-    return Completed(name=CACHED, message="found in the store", data=outcome)
-
-
-def of_each(
-    step: Callable[Concatenate[Item, P], Outcome[S]],
-) -> Callable[Concatenate[Batch[Item], P], Handled[S] | State[Handled[S]]]:
-    """Make of what is done to one partition what is done to a batch of them, one after the other.
+def batched(one: Task[Concatenate[Item, P], S]) -> Task[..., Batch[S]]:
+    """Give the same task for a batch of partitions, of which it handles one after the other.
 
     It is done by a worker where the run has some that are not threads. The task's run stays in this process: workers
     need no Prefect, nor what lets one into its server, and one that is lost is no matter of the task's.
 
     The state is named Cached where all results were found, and tells how many where some were.
     """
-    sent = _Sent(step)
+    step: _Sent[Any, Any] = _Sent(inspect.unwrap(one.fn))
 
-    def of_batch(batch: Batch[Item], /, *shared: P.args, **named: P.kwargs) -> Handled[S] | State[Handled[S]]:
-        handled: Handled[S] = done_by_worker(batch.handle, sent, *shared, **named)
-        if not handled.cached:
-            return handled
-        if not handled.made:
-            return Completed(name=CACHED, message="found in the store", data=handled)
-        return Completed(message=f"{handled.cached:,} of {len(handled.results):,} found in the store", data=handled)
+    @wraps(one.fn)
+    def of_batch(batch: Batch[Item], *shared: Any, **named: Any) -> Batch[S] | State[Batch[S]]:
+        with _slot(is_networked=bool(one.retries)), _at_work(one.name):
+            outcomes: list[Outcome[S]] = done_by_worker(handle, batch.items, step, *shared, **named)
+        _count(one.name, outcomes)
+        results = Batch(outcome.result for outcome in outcomes)
+        found = sum(outcome.cached for outcome in outcomes)
+        if not found:
+            return results
+        if found == len(results):
+            return Completed(name=CACHED, message="found in the store", data=results)
+        return Completed(message=f"{found:,} of {len(results):,} found in the store", data=results)
 
-    update_wrapper(of_batch, step, [name for name in WRAPPER_ASSIGNMENTS if name != "__annotations__"])
-    # Prefect would take the parameters of the step for those of the batch.
-    del vars(of_batch)["__wrapped__"]
-    return of_batch
+    made: Task[..., Any] = one.with_options()
+    made.fn = of_batch
+    return made
 
 
 class _Sent(Generic[P, R]):
@@ -101,3 +141,58 @@ class _Sent(Generic[P, R]):
 
     def __reduce__(self) -> tuple[Callable[[bytes], Any], tuple[bytes]]:
         return cloudpickle.loads, (cloudpickle.dumps(self._step),)
+
+
+class Limits:
+    """What a flow asks of the tasks that it runs; in a flow that asks nothing, nothing is counted or limited.
+
+    Args:
+        costs: where they are counted.
+        steps: batches that are computed at the same time, and again so many that are streamed.
+        timeout: seconds that a task's run may take; None for no limit.
+    """
+
+    def __init__(self, costs: Costs, steps: int, timeout: float | None) -> None:
+        self.costs = costs
+        self.timeout = timeout
+        self.computing, self.streaming = Semaphore(steps), Semaphore(steps)
+        self.over = Event()
+
+
+_limits: ContextVar[Limits | None] = ContextVar("limits", default=None)
+
+
+@contextmanager
+def limited(limits: Limits) -> Iterator[None]:
+    """Hold the tasks that are run in the block to these limits; what has not begun by its end does not begin."""
+    token = _limits.set(limits)
+    try:
+        yield
+    finally:
+        limits.over.set()
+        _limits.reset(token)
+
+
+@contextmanager
+def _slot(*, is_networked: bool) -> Iterator[None]:
+    limits = _limits.get()
+    if limits is None:
+        yield
+        return
+    with limits.streaming if is_networked else limits.computing:
+        if limits.over.is_set():
+            raise EngineError("the run has ended")
+        yield
+
+
+@contextmanager
+def _at_work(name: str) -> Iterator[None]:
+    limits = _limits.get()
+    with deadline(name, limits.timeout if limits else None), limits.costs.measure(name) if limits else nullcontext():
+        yield
+
+
+def _count(name: str, outcomes: Sequence[Outcome[Any]]) -> None:
+    limits = _limits.get()
+    if limits is not None:
+        limits.costs.count(name, outcomes)

@@ -107,8 +107,8 @@ class PrefectServer:
         return given.json() if given.content else None
 
     def deployment(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.ask("GET", f"deployments/name/cluster-cells/{name}")
-        return found
+        (found,) = self.ask("POST", "deployments/filter", {"deployments": {"name": {"any_": [name]}}})
+        return dict(found)
 
     def click_run(self, name: str, **parameters: object) -> str:
         """Ask for a run as the UI does, and give its id."""

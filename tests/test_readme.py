@@ -1,5 +1,6 @@
 """Every command in the README is run as it stands there, but for where things are."""
 
+import json
 import os
 import re
 import shlex
@@ -111,6 +112,28 @@ def test_python() -> None:
     exec(block, seen)  # noqa: S102  (the README is ours)
     assert seen["embedding"].shape == (300, 50)
     assert sorted(set(seen["labels"])) == list(range(10))
+
+
+def test_a_flow_of_ones_own(tmp_path: Path, prefect_server: None) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "flows" / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "own.py").write_text(block)
+    environment = os.environ | {"PREFECT_API_URL": str(get_current_settings().api.url)}
+
+    def run(*words: str) -> str:
+        ran = subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
+        return ran.stdout
+
+    nonzeros = int(run("own.py"))
+    (command,) = re.findall(r"`python flows/run\.py (.*?)`", (ROOT / "flows" / "README.md").read_text())
+    told = run(str(ROOT / "flows" / "run.py"), *command.split())
+    assert told.startswith(f"25,000 cells, {nonzeros:,} counts")
+    stages = json.loads((tmp_path / "run.json").read_text())["stages"]
+    assert {cost["stage"]: cost["made"] for cost in stages if cost["stage"] in {"streaming", "matrix"}} == {
+        "streaming": 0,
+        "matrix": 0,
+    }
 
 
 def test_the_flags_in_the_table_are_those_of_the_command() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from flows.cluster_cells import cluster_cells
 from tasks.core.base.settings import Settings
 from tasks.core.results import housekeeping
-from tasks.core.results.record import RECORD
+from tasks.core.results.record import RECORD, RunRecord, read_record
 from tasks.core.storage.runs import RUNS
 from tasks.core.storage.store import output_of, store_of
 from tests.bench.measure import resident
@@ -32,7 +32,8 @@ def main() -> None:
 
 def _run(settings: Settings) -> dict[str, Any]:
     wall, cpu = time.perf_counter(), time.process_time()
-    record = cluster_cells(**settings.model_dump())
+    cluster_cells(**settings.model_dump())
+    record = read_record(output_of(settings), RunRecord)
     return {
         "wall_seconds": time.perf_counter() - wall,
         "cpu_seconds": time.process_time() - cpu,

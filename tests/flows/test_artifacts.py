@@ -37,11 +37,11 @@ def test_a_run_leaves_a_summary_with_pictures_and_a_full_bar_in_the_ui(run: Run,
     dataset = write_random_dataset(tmp_path / "<b>_cells_ &lt;")
     ran = run(dataset=dataset, samples=60, pca_dim=5, clusters=2, partition_cells=20)
     assert ran.code == 0, ran.err
-    name = "60 cells of <b>_cells_ &lt;, 5 components, 2 clusters"
+    name, whose = "60 cells of <b>_cells_ &lt;, 5 components, 2 clusters", "b-cells-lt"
     artifacts = artifacts_of(FlowRunFilter(name=FlowRunFilterName(any_=[name])))
-    assert artifacts.keys() == {"summary", "progress"}
-    assert (artifacts["progress"].data, artifacts["progress"].description) == (100.0, "done")
-    summary = str(artifacts["summary"].data)
+    assert artifacts.keys() == {f"summary-{whose}", f"progress-{whose}"}
+    assert (artifacts[f"progress-{whose}"].data, artifacts[f"progress-{whose}"].description) == (100.0, "done")
+    summary = str(artifacts[f"summary-{whose}"].data)
     assert r"\<b\>\_cells\_ \&lt\;" in summary
     assert "<b>" not in summary
     for component in ran.record["svd"]["components"]:

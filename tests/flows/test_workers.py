@@ -23,7 +23,7 @@ from tasks.core.numerics.workers import put_to_work
 from tasks.core.references.batches import Batch
 from tasks.core.storage.keyring import keyring
 from tasks.core.storage.store import Outcome, Store
-from tasks.stage import of_each
+from tasks.stage import batched, stage
 from tests.prefect_server import ROOT
 from tests.prefect_server import wait_for as wait_until
 
@@ -100,8 +100,8 @@ def test_a_step_is_done_where_there_is_no_prefect(engine: str) -> None:
         return Outcome(SimpleNamespace(pid=os.getpid(), has_prefect="prefect" in sys.modules), cached=False)
 
     with engine_of(Settings.model_validate({"engine": engine, "workers": 1})) as made, put_to_work(made.workers):
-        handled: Any = of_each(tell)(Batch([SimpleNamespace(origin="here")]))
-    (found,) = handled.results
+        task: Any = batched(stage(name="look")(tell))
+        (found,) = task.fn(Batch([SimpleNamespace(origin="here", is_empty=False)]))
     assert found.pid != os.getpid()
     assert not found.has_prefect
 

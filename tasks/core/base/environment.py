@@ -4,12 +4,15 @@ The same in all of this, a process gives the same bytes for the same inputs.
 """
 
 import json
+import os
 import platform
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -31,6 +34,33 @@ def environment() -> str:
     packages = {name: found for name in _PACKAGES if (found := _version(name)) is not None}
     made_by = {"python": platform.python_version(), **packages, "blas": _blas(), "processor": _processor()}
     return json.dumps(made_by)
+
+
+@cache
+def code_version() -> str:
+    """Give the version of this code; of a checkout with its commit, as in `0.1.0+1a2b3c4d5e6f-dirty`."""
+    packaged, commit = _version("tahoe-flow") or "0", _commit()
+    return f"{packaged}+{commit}" if commit else packaged
+
+
+def _commit() -> str:
+    checkout = Path(__file__).parents[3]
+    if not (checkout / ".git").exists():
+        return ""
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        # To look must not write in the checkout, which may be another user's.
+        told = subprocess.run(  # noqa: S603  (git, with words of ours)
+            command,
+            env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return told.stdout.strip()
 
 
 @contextmanager

@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from threading import RLock
 
 _EACH_PASS = 0.1
+# Stages that are at work at the same time tell of it from threads of their own.
+_telling = RLock()
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,9 @@ def heard_by(listener: Listener) -> Iterator[None]:
 
 def report(progress: Progress) -> None:
     """Tell all listeners of this context."""
-    for listener in _listeners.get():
-        listener(progress)
+    with _telling:
+        for listener in _listeners.get():
+            listener(progress)
 
 
 class Sparsely:

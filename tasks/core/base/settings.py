@@ -217,7 +217,7 @@ class RunSettings(CellSettings):
     credentials: str | None = Field(None, pattern=r"^[a-z0-9_-]+/[^/\s]+$", max_length=200)
     """Prefect block with S3 credentials: secret/NAME, its value JSON of AWS_... names, or aws-credentials/NAME."""
     stage_timeout: float | None = Field(None, gt=0)
-    """Seconds that a stage may take; more fails the run, and what is finished is kept. By default there is no limit."""
+    """Seconds that a task run may take; more fails the run, and what is finished is kept. No limit by default."""
     partition_cells: int = Field(10_000, ge=1, le=1_000_000)
     """Cells in a partition, the unit of work, retry and reuse; of a larger row group, up to five times as many."""
     block_cells: int = Field(2_000, ge=1, le=20_000)

@@ -1,6 +1,6 @@
 """A partition from its source to the store: streamed, checked, and what is bad refused or left out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -54,7 +54,7 @@ def land_cells(partition: Partition, vocabulary: Vocabulary, settings: RunSettin
         return outcome
 
 
-def check_skipped(plan: Plan, cells: list[Cells], settings: RunSettings) -> tuple[Skipped, ...]:
+def check_skipped(plan: Plan, cells: Iterable[Cells], settings: RunSettings) -> tuple[Skipped, ...]:
     """Give all that was skipped.
 
     Raises:

@@ -46,13 +46,14 @@ def build_counts(store: Store, cells: Cells, vocabulary: Vocabulary) -> Outcome[
     return store.answer(key, Counts, make)
 
 
-def order_genes(store: Store, counts: Counts, genes: int) -> Outcome[GeneOrder]:
-    """Rank the genes by the number of cells of one partition, the first, that express them."""
-    key = StageKey(stage="gene_order", version=counts_module.VERSION, inputs={"counts": counts.key, "genes": genes})
+def order_genes(store: Store, counts: Counts | None, genes: int) -> Outcome[GeneOrder]:
+    """Rank the genes by the number of cells of one partition that express them; without one, by their place."""
+    of = None if counts is None else counts.key
+    key = StageKey(stage="gene_order", version=counts_module.VERSION, inputs={"counts": of, "genes": genes})
 
     def make() -> GeneOrder:
         seen = np.zeros(genes, np.int64)
-        for block in read_blocks(store, counts.blocks):
+        for block in read_blocks(store, counts.blocks if counts else ()):
             seen += np.bincount(block.genes, minlength=genes)
         ranks = rank_by_popularity(seen)
         ref = store.put(f"{key.folder}/ranks.arrow", encode_matrix(ranks[:, None]), genes)

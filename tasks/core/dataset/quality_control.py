@@ -1,5 +1,7 @@
 """Cells of bad quality are left out of a partition, and counted."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -49,13 +51,14 @@ def check_quality(store: Store, counted: Counted, vocabulary: Vocabulary, recipe
     return store.answer(key, Checked, make)
 
 
-def passing(checked: list[Checked], recipe: Recipe) -> list[Checked]:
+def passing(checked: Iterable[Checked], recipe: Recipe) -> list[Checked]:
     """Give the partitions that have cells left.
 
     Raises:
         DataError: none has.
     """
-    left = [part for part in checked if part.cells.cells]
+    checked = list(checked)
+    left = [part for part in checked if not part.is_empty]
     if not left:
         seen = sum(part.quality.rows for part in checked)
         raise DataError(

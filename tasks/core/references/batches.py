@@ -1,8 +1,8 @@
 """Partitions in batches: what one task run handles, so that a run of many partitions has not many more task runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, pairwise
-from typing import Concatenate, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from tasks.core.base.errors import CorruptObjectError
 from tasks.core.base.tapering import tapered
@@ -13,73 +13,71 @@ from tasks.core.storage.store import Outcome, Reference
 _MOST_BATCHES = 320
 
 
-class _Placed(Protocol):
+class _Part(Protocol):
     @property
     def origin(self) -> str:
         """Shard and first row."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no cells."""
+
 
 P = ParamSpec("P")
-Item = TypeVar("Item", bound=_Placed)
+T = TypeVar("T")
+Item = TypeVar("Item", bound=_Part)
 Result = TypeVar("Result", bound=Reference)
 
 
-class Handled(Generic[Result]):
-    """What became of a batch: a result each, how many of them were not there before, and what has made them all."""
+class Batch(Sequence[T]):
+    """Partitions, or what was made of them, that one task run handles, one after the other.
 
-    def __init__(self, results: list[Result], made: int, environments: frozenset[str]) -> None:
-        self.results = results
-        self.made = made
-        self.environments = environments
-
-    @property
-    def cached(self) -> int:
-        """Results that an earlier run had left."""
-        return len(self.results) - self.made
-
-
-class Batch(Generic[Item]):
-    """Items, each most often a partition, that one task run handles, one after the other.
-
-    Neither this nor `Handled` is a model or a dataclass: Prefect would look through all that is in them.
+    Neither a model, nor a dataclass, nor a list: Prefect would look for futures in all that is in them.
     """
 
-    def __init__(self, items: Sequence[Item]) -> None:
-        self.items = items
-        self._made: set[int] = set()
+    def __init__(self, items: Iterable[T]) -> None:
+        self.items = tuple(items)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self.items[at]
+
+    def __len__(self) -> int:
+        return len(self.items)
 
     @property
     def origin(self) -> str:
         """Shard and row of the first and the last, as people are told of the batch."""
-        first, last = self.items[0].origin, self.items[-1].origin
+        if not self.items:
+            return "no cells"
+        first, last = (item.origin for item in (self.items[0], self.items[-1]))  # type: ignore[attr-defined]
         return first if len(self.items) == 1 else f"{first} to {last}, {len(self.items):,} partitions"
 
-    def handle(
-        self, step: Callable[Concatenate[Item, P], Outcome[Result]], *shared: P.args, **named: P.kwargs
-    ) -> Handled[Result]:
-        """Take a step with each item; what an attempt before this one has made is found, and counted as made.
 
-        Raises:
-            CorruptObjectError: objects are damaged or gone; names those of all items.
-        """
-        results, damage = [], []
-        environments: set[str] = set()
-        for at, item in enumerate(self.items):
-            try:
-                outcome = step(item, *shared, **named)
-            except CorruptObjectError as error:
-                damage.append(str(error))
-                continue
-            if not outcome.cached:
-                self._made.add(at)
-            results.append(outcome.result)
-            environments |= outcome.environments
-        if damage:
-            raise CorruptObjectError("; ".join(damage))
-        return Handled(results, len(self._made), frozenset(environments))
+def handle(
+    items: Iterable[Item],
+    step: Callable[Concatenate[Item, P], Outcome[Result]],
+    *shared: P.args,
+    **named: P.kwargs,
+) -> list[Outcome[Result]]:
+    """Take a step with each item that has cells.
+
+    Raises:
+        CorruptObjectError: objects are damaged or gone; names those of all items.
+    """
+    outcomes, damage = [], []
+    for item in items:
+        if item.is_empty:
+            continue
+        try:
+            outcomes.append(step(item, *shared, **named))
+        except CorruptObjectError as error:
+            damage.append(str(error))
+    if damage:
+        raise CorruptObjectError("; ".join(damage))
+    return outcomes
 
 
-def in_batches(items: Sequence[Item], cells: int, partition_cells: int) -> list[Batch[Item]]:
+def in_batches(items: Sequence[T], cells: int, partition_cells: int) -> list[Batch[T]]:
     """Put items into batches, in their order.
 
     Args:

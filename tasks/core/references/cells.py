@@ -71,6 +71,11 @@ class Partition(Reference):
         """Shard and first row, as people are told of the partition."""
         return f"{self.shard_name} from row {self.start:,}"
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are no rows to be read."""
+        return not self.cells
+
 
 class Skipped(Reference):
     """Rows of a shard that were left out because they are bad.
@@ -112,32 +117,35 @@ class Plan(Reference):
     notes: tuple[str, ...] = ()
 
 
-class Cells(Reference):
-    """A partition as it was streamed: blocks of tokens and counts, the cells' metadata, and what was left out.
+class InBlocks(Reference):
+    """A partition's matrix, in blocks.
 
     Attributes:
-        origin: where the cells come from, for people; here and in what is made of them.
-        unmatched: cells that a table which was to be joined has nothing of, by the column that it is found by.
+        origin: where the cells come from, for people.
     """
 
     key: str
     origin: str
     cells: int
     nonzeros: int
-    metadata: ObjectRef
     blocks: tuple[ObjectRef, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no cells: none of those read was good."""
+        return not self.cells
+
+
+class Cells(InBlocks):
+    """A partition as it was streamed: blocks of tokens and counts, the cells' metadata, and what was left out.
+
+    Attributes:
+        unmatched: cells that a table which was to be joined has nothing of, by the column that it is found by.
+    """
+
+    metadata: ObjectRef
     skipped: tuple[Skipped, ...] = ()
     unmatched: dict[str, int] = Field(default_factory=dict)
-
-
-class InBlocks(Reference):
-    """A partition's matrix, in blocks."""
-
-    key: str
-    origin: str
-    cells: int
-    nonzeros: int
-    blocks: tuple[ObjectRef, ...]
 
 
 class Counts(InBlocks):
@@ -157,6 +165,11 @@ class Counted(Reference):
     def origin(self) -> str:
         """Where the cells come from."""
         return self.cells.origin
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no cells."""
+        return self.cells.is_empty
 
 
 class Checked(Counted):

@@ -1,6 +1,6 @@
 """What a run found, as AnnData names it, read from the store partition by partition."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -88,12 +88,14 @@ def _obsm(store: Store, fit: Fit, settings: Settings) -> Mapping[str, Pieces]:
     return places
 
 
-def _pieces(store: Store, embeddings: list[Embedding]) -> Iterator[NumberArray]:
+def _pieces(store: Store, embeddings: Sequence[Embedding]) -> Iterator[NumberArray]:
     for part in embeddings:
         yield decode_matrix(store.get(part.table))
 
 
-def _placed(store: Store, embeddings: list[Embedding], cell_map: CellMap, settings: Settings) -> Iterator[NumberArray]:
+def _placed(
+    store: Store, embeddings: Sequence[Embedding], cell_map: CellMap, settings: Settings
+) -> Iterator[NumberArray]:
     """Give each cell its place on the map: its own, or one among the cells of the map that are nearest to it."""
     known = PlacedSample.read(store, cell_map, len(embeddings))
     sample = take(embedded_blocks(store, embeddings, settings.threads), known.rows)

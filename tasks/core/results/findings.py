@@ -35,12 +35,12 @@ class Matrix:
     """
 
     plan: Plan
-    counted: list[Counted]
-    checked: list[Checked]
-    cells: list[Cells]
-    counts: list[Counts]
+    counted: Sequence[Counted]
+    checked: Sequence[Checked]
+    cells: Sequence[Cells]
+    counts: Sequence[Counts]
     order: GeneOrder
-    normalized: list[Normalized]
+    normalized: Sequence[Normalized]
     skipped: tuple[Skipped, ...]
 
 
@@ -52,7 +52,7 @@ class Prepared:
         chosen: its genes, and why; None where it has all.
     """
 
-    cells: list[Normalized]
+    cells: Sequence[Normalized]
     order: GeneOrder
     chosen: ChosenGenes | None
 
@@ -66,13 +66,13 @@ class Embedded:
         corrected: without the differences between batches; None where they are left in.
     """
 
-    components: list[Embedding]
+    components: Sequence[Embedding]
     corrected: Corrected | None
 
     @property
-    def embeddings(self) -> list[Embedding]:
+    def embeddings(self) -> Sequence[Embedding]:
         """What is clustered and exported."""
-        return list(self.corrected.embeddings) if self.corrected else self.components
+        return self.corrected.embeddings if self.corrected else self.components
 
 
 @dataclass(frozen=True)
@@ -152,5 +152,5 @@ class Applied:
     model: SavedModel
     components: Components
     clusters: Clusters
-    embeddings: list[Embedding]
+    embeddings: Sequence[Embedding]
     labels: Labels

@@ -2,8 +2,9 @@
 
 import json
 from collections import Counter
-from typing import Any
+from typing import Any, TypeVar
 
+from tasks.core.base.errors import StoreError
 from tasks.core.base.recipes import Recipe
 from tasks.core.base.settings import ApplySettings, RunSettings, Settings
 from tasks.core.model.drift import Drift
@@ -17,19 +18,41 @@ from tasks.core.references.model import Model, Output
 from tasks.core.results.costs import Costs, StageCost
 from tasks.core.results.findings import Applied, Findings, Fit, Matrix
 from tasks.core.results.tables import component_table
-from tasks.core.storage.store import Reference
+from tasks.core.storage.store import Reference, Store
 
 RECORD = "run.json"
+
+R = TypeVar("R", bound="Record")
+
+
+class Origin(Reference):
+    """What made the results of a run.
+
+    Attributes:
+        run: its name in the store.
+        version: of the code, with its commit where that is known.
+        flow_run: its id on the Prefect server.
+        url: of it in Prefect's UI; None on a server without one.
+        deployment: of which it is a run; None for an ad hoc one.
+    """
+
+    run: str
+    version: str
+    flow_run: str
+    url: str | None = None
+    deployment: str | None = None
 
 
 class Record(Reference):
     """What is known of a finished run, whatever it computed.
 
     Attributes:
+        origin: what made it.
         environments: what made the results of the stages, which name them by their place here.
         outputs: the files of the results; none before they are delivered.
     """
 
+    origin: Origin
     settings: dict[str, Any]
     dataset: dict[str, Any]
     environments: tuple[dict[str, str], ...]
@@ -97,11 +120,11 @@ class ApplyRecord(Record):
     clusters: dict[str, Any]
 
 
-def make_record(settings: Settings, found: Findings, costs: Costs) -> RunRecord:
+def make_record(settings: Settings, found: Findings, costs: Costs, origin: Origin) -> RunRecord:
     """Put together what `run.json` says of a fit."""
     fit = found.fit
     return RunRecord(
-        **_describe_run(settings, fit.matrix, costs),
+        **_describe_run(settings, fit.matrix, costs, origin),
         recipe=settings.recipe_in_full,
         removed=_describe_removed(fit),
         svd=_describe_model(fit.model),
@@ -112,17 +135,30 @@ def make_record(settings: Settings, found: Findings, costs: Costs) -> RunRecord:
     )
 
 
-def make_apply_record(settings: ApplySettings, found: Applied, costs: Costs) -> ApplyRecord:
+def make_apply_record(settings: ApplySettings, found: Applied, costs: Costs, origin: Origin) -> ApplyRecord:
     """Put together what `run.json` says of a model that was applied."""
     return ApplyRecord(
-        **_describe_run(settings, found.matrix, costs),
+        **_describe_run(settings, found.matrix, costs, origin),
         model=found.model.model_dump(mode="json"),
         clusters=found.labels.model_dump(include={"names", "sizes", "inertia"}),
     )
 
 
-def _describe_run(settings: RunSettings, matrix: Matrix, costs: Costs) -> dict[str, Any]:
+def read_record(output: Store, kind: type[R]) -> R:
+    """Read back the record of the run that left the results in an output.
+
+    Raises:
+        StoreError: it is gone, or cannot be read.
+    """
+    data = output.files.read(RECORD)
+    if data is None:
+        raise StoreError(f"{output.locate(RECORD)} is gone")
+    return kind.model_validate_json(data)
+
+
+def _describe_run(settings: RunSettings, matrix: Matrix, costs: Costs, origin: Origin) -> dict[str, Any]:
     return {
+        "origin": origin,
         "settings": settings.model_dump(mode="json"),
         "dataset": _describe_dataset(settings, matrix),
         "environments": tuple(map(json.loads, costs.environments)),
@@ -138,7 +174,7 @@ def _describe_run(settings: RunSettings, matrix: Matrix, costs: Costs) -> dict[s
         },
         "skipped": {f"column {name}": reason for name, reason in matrix.plan.left_out.items()},
         "bad_data": matrix.skipped,
-        "damaged": tuple(costs.damaged),
+        "damaged": costs.damaged,
         "stages": tuple(costs.stages),
     }
 

@@ -82,7 +82,7 @@ def find_model(settings: ApplySettings) -> SavedModel:
             "a truncated SVD of all genes can be applied: fit one with --recipe plain"
         )
     return SavedModel(
-        url=settings.model,
+        url=files.locate("").rstrip("/"),
         record_sha256=hashlib.sha256(data).hexdigest(),
         dataset=record.dataset.name,
         revision=record.dataset.revision,

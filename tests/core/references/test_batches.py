@@ -1,7 +1,7 @@
 import pytest
 
-from tasks.core.base.errors import CorruptObjectError, UnreachableError
-from tasks.core.references.batches import Batch, in_batches
+from tasks.core.base.errors import CorruptObjectError
+from tasks.core.references.batches import Batch, handle, in_batches
 from tasks.core.storage.store import Outcome, Reference
 
 
@@ -11,6 +11,10 @@ class Part(Reference):
     @property
     def origin(self) -> str:
         return f"shard {self.number // 3} from row {self.number % 3 * 10_000:,}"
+
+    @property
+    def is_empty(self) -> bool:
+        return self.number < 0
 
 
 def parts(number: int) -> list[Part]:
@@ -38,41 +42,23 @@ def test_a_batch_says_where_it_begins_and_ends() -> None:
     assert Batch(parts(5)).origin == "shard 0 from row 0 to shard 1 from row 10,000, 5 partitions"
 
 
-class Steps:
-    """Makes each part once and finds it from then on, but for what goes wrong at some."""
-
-    def __init__(self, found: set[int], wrong: dict[int, Exception]) -> None:
-        self.found = found
-        self.wrong = wrong
-
-    def __call__(self, part: Part) -> Outcome[Part]:
-        if part.number in self.wrong:
-            raise self.wrong[part.number]
-        cached = part.number in self.found
-        self.found.add(part.number)
-        return Outcome(part, cached)
-
-
-def test_what_an_attempt_made_before_it_failed_counts_as_made() -> None:
-    batch, steps = Batch(parts(4)), Steps({0}, {2: UnreachableError("no answer")})
-    with pytest.raises(UnreachableError):
-        batch.handle(steps)
-    assert steps.found == {0, 1}
-    steps.wrong.clear()
-    handled = batch.handle(steps)
-    assert handled.results == parts(4)
-    assert (handled.made, handled.cached) == (3, 1)
-
-
-def test_a_batch_tells_each_environment_that_made_its_results_once() -> None:
-    def step(part: Part) -> Outcome[Part]:
-        return Outcome(part, cached=True, environments=frozenset({"old" if part.number < 3 else "new"}))
-
-    assert Batch(parts(9)).handle(step).environments == {"old", "new"}
+def test_what_has_no_cells_is_passed_over() -> None:
+    assert handle([Part(number=-1), *parts(2), Part(number=-1)], found) == [found(part) for part in parts(2)]
 
 
 def test_all_damage_of_a_batch_is_told_at_once_and_the_rest_is_made() -> None:
-    steps = Steps(set(), {at: CorruptObjectError(f"{at}.arrow is gone") for at in (1, 3)})
+    made = []
+
+    def step(part: Part) -> Outcome[Part]:
+        if part.number in {1, 3}:
+            raise CorruptObjectError(f"{part.number}.arrow is gone")
+        made.append(part.number)
+        return found(part)
+
     with pytest.raises(CorruptObjectError, match=r"^1\.arrow is gone; 3\.arrow is gone$"):
-        Batch(parts(5)).handle(steps)
-    assert steps.found == {0, 2, 4}
+        handle(parts(5), step)
+    assert made == [0, 2, 4]
+
+
+def found(part: Part) -> Outcome[Part]:
+    return Outcome(part, cached=True)

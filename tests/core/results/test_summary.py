@@ -8,7 +8,7 @@ from tasks.core.numerics.normalize import NORMALIZATION
 from tasks.core.references.cells import Skipped
 from tasks.core.references.model import Output
 from tasks.core.results.costs import StageCost
-from tasks.core.results.record import RunRecord
+from tasks.core.results.record import Origin, RunRecord
 from tasks.core.results.summary import as_text, summary
 
 HOSTILE = [
@@ -31,6 +31,7 @@ def data_url(name: str) -> str:
 def record(text: str) -> RunRecord:
     component = {"residual": 1e-6, "settled": True, "within_rank": True, "explained_variance_ratio": 0.01}
     return RunRecord(
+        origin=Origin(run=text, version=text, flow_run=text),
         settings={"pca_dim": 30, "clusters": 40, "seed": 1, "svd_tolerance": 5e-4},
         dataset={
             **{"name": text, "revision": text, "simulated": False},

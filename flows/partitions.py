@@ -1,0 +1,117 @@
+"""What every flow begins with: each partition streamed, counted and normalized, while others are at other stages."""
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple, TypeVar
+
+from prefect.exceptions import UnfinishedRun
+from prefect.futures import PrefectFuture
+
+from tasks.core.base.errors import CorruptObjectError
+from tasks.core.base.progress import Progress, report
+from tasks.core.base.settings import RunSettings
+from tasks.core.dataset.landing import check_skipped
+from tasks.core.dataset.quality_control import passing
+from tasks.core.references.batches import Batch, in_batches
+from tasks.core.references.cells import GeneOrder, Plan
+from tasks.core.results.findings import Matrix
+from tasks.matrix import build_counts, order_genes
+from tasks.normalization import normalize
+from tasks.quality import check_quality
+from tasks.stage import batched, with_retries
+from tasks.streaming import stream_cells
+
+T = TypeVar("T")
+Runs = Sequence[PrefectFuture[Batch[T]]]
+Chain = dict[str, PrefectFuture[Any]]
+
+
+class Normalization(NamedTuple):
+    """The normalized cells, and the task runs that they come from.
+
+    Attributes:
+        sizes: how many partitions each batch has.
+        cells: runs that gave the cells of the matrix and their counts, a batch each.
+        normalized: runs that normalized these.
+    """
+
+    matrix: Matrix
+    sizes: list[int]
+    cells: Runs[Any]
+    normalized: Runs[Any]
+
+
+def normalized_cells(
+    planned: PrefectFuture[Plan], settings: RunSettings, start: GeneOrder | None = None
+) -> Normalization:
+    """Stream the cells planned for, build sparse counts and normalize them, the genes in the order given if any."""
+    plan = planned.result()
+    stream = with_retries(batched(stream_cells), settings.retries)
+    build, check, scale = batched(build_counts), batched(check_quality), batched(normalize)
+    recipe = settings.recipe_in_full
+    # Not the plan's own: an arrow from the plan to every task run would tell nobody anything.
+    genes = plan.vocabulary.model_copy()
+    order: Any = start
+
+    # Batch by batch through all of it, so that the cores need not wait for the network, nor the network for them.
+    chains: list[Chain] = []
+    batches = in_batches(plan.partitions, plan.cells, settings.partition_cells)
+    for batch in batches:
+        landed = stream.submit(batch, genes, settings, wait_for=[planned])
+        counted = build.submit(landed, genes, settings)
+        checked = check.submit(counted, genes, settings) if recipe.checks_cells else None
+        chains.append({stream.name: landed, build.name: counted, **({check.name: checked} if checked else {})})
+        passed: Any = checked or counted
+        if order is None:
+            order = chains[-1][order_genes.name] = order_genes.submit(passed, genes, settings)
+        chains[-1][scale.name] = scale.submit(passed, order, settings)
+
+    sizes = [len(batch) for batch in batches]
+    found = results(chains, sizes)
+    skipped = check_skipped(plan, found[stream.name], settings)
+    all_counted, all_checked = found[build.name], found.get(check.name, ())
+    left = passing(all_checked, recipe) if recipe.checks_cells else all_counted
+    matrix = Matrix(
+        plan=plan,
+        counted=all_counted,
+        checked=all_checked,
+        cells=Batch(part.cells for part in left),
+        counts=Batch(part.counts for part in left),
+        order=start or order.result(),
+        normalized=found[scale.name],
+        skipped=skipped,
+    )
+    last = check if recipe.checks_cells else build
+    return Normalization(matrix, sizes, [chain[last.name] for chain in chains], [chain[scale.name] for chain in chains])
+
+
+def results(chains: Iterable[Chain], sizes: Sequence[int]) -> dict[str, Batch[Any]]:
+    """Wait for the runs of tasks, and give by stage what they made of all partitions; tell how far they are.
+
+    What fails is told when its batch's turn has come, however much is yet to be done for later ones.
+
+    Args:
+        chains: of each batch, its runs by stage, in the order in which they wait for each other.
+        sizes: how many partitions each batch has.
+
+    Raises:
+        CorruptObjectError: objects of the store are damaged; names those that all of the runs met.
+    """
+    made: dict[str, list[Any]] = {}
+    damage: list[str] = []
+    for done, chain in zip(accumulate(sizes), chains, strict=True):
+        try:
+            for stage, run in chain.items():
+                result = run.result()
+                if isinstance(result, Batch):
+                    made.setdefault(stage, []).extend(result)
+                    report(Progress(stage, "partition", done, sum(sizes)))
+        except CorruptObjectError as error:
+            damage.append(str(error))
+        except UnfinishedRun:
+            # It waits for one of a batch before, which the order of the genes is made of.
+            if not damage:
+                raise
+    if damage:
+        raise CorruptObjectError("; ".join(damage))
+    return {stage: Batch(found) for stage, found in made.items()}
