@@ -1,4 +1,4 @@
-"""Make the automations of the flow on the Prefect server: `python deployments/automations.py [--crash_silent_runs]`.
+"""Make the automations of the flows on the Prefect server: `python deployments/automations.py [--crash_silent_runs]`.
 
 They call the webhook that TAHOE_WEBHOOK_URL names when a run fails or crashes, and when one ends well but in a state
 that a person should look at. Called once more, the command brings them up to date. The address of a webhook is a
@@ -26,6 +26,7 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from pydantic import SecretStr  # noqa: E402
 
 from flows import console  # noqa: E402
+from flows.apply_model import apply_model  # noqa: E402
 from flows.cluster_cells import cluster_cells  # noqa: E402
 from flows.endings import DRIFTED, SKIPPED_DATA  # noqa: E402
 from flows.server import configured  # noqa: E402
@@ -33,7 +34,10 @@ from tasks.core.base.errors import SettingsError, TahoeFlowError  # noqa: E402
 
 _WEBHOOK = "cluster-cells"
 _RUNS = {"prefect.resource.id": "prefect.flow-run.*"}
-_OF_THE_FLOW = {"prefect.resource.role": "flow", "prefect.resource.name": cluster_cells.name}
+_OF_THE_FLOWS: dict[str, str | list[str]] = {
+    "prefect.resource.role": "flow",
+    "prefect.resource.name": [cluster_cells.name, apply_model.name],
+}
 # States that a run ends well in, and yet should be looked at.
 _TO_LOOK_AT = (SKIPPED_DATA, DRIFTED)
 # Runs give a sign of life every three minutes.
@@ -77,13 +81,13 @@ def _notifying(notify: CallWebhook) -> list[AutomationCore]:
     ended_badly = EventTrigger(
         expect={"prefect.flow-run.*"},
         match=_RUNS | {"prefect.state-type": ["FAILED", "CRASHED"]},
-        match_related=_OF_THE_FLOW,
+        match_related=_OF_THE_FLOWS,
         posture=Posture.Reactive,
     )
     to_look_at = EventTrigger(
         expect={f"prefect.flow-run.{name}" for name in _TO_LOOK_AT},
         match=_RUNS,
-        match_related=_OF_THE_FLOW,
+        match_related=_OF_THE_FLOWS,
         posture=Posture.Reactive,
     )
     return [
@@ -98,7 +102,7 @@ def _crashing() -> AutomationCore:
         # Any event of the run: listing the states it may end in would miss those with names of their own.
         expect={"prefect.flow-run.*"},
         match=_RUNS,
-        match_related=_OF_THE_FLOW,
+        match_related=_OF_THE_FLOWS,
         for_each={"prefect.resource.id"},
         posture=Posture.Proactive,
         within=_SILENCE,

@@ -3,8 +3,11 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from contextlib import suppress
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -84,6 +87,40 @@ def test_a_click_with_the_defaults_gives_results(served: Served, places: dict[st
     assert ended["type"] == "COMPLETED", ended["message"]
     table = pl.read_csv(Path(places["output"]) / "embeddings.csv")
     assert (len(table), "pc50" in table.columns, table["cluster"].n_unique()) == (400, True, 10)
+
+
+def test_who_runs_a_deployment_is_told_where_its_results_are(served: Served, places: dict[str, str]) -> None:
+    parameters = json.dumps(places | SMALL)
+    script = f"""
+import json
+from prefect.deployments import run_deployment
+
+run = run_deployment("cluster-cells/on-demand", parameters=json.loads({parameters!r}), timeout=300)
+print(json.dumps([str(run.id), run.state.result()]))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script], env=served.environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    run, told = json.loads(ran.stdout)
+    record = json.loads(Path(told["record"]).read_text())
+    assert (told["output"], told["cells"], told["skipped_cells"]) == (f"{places['output']}/", 400, 0)
+    assert "embeddings.csv" in told["files"]
+    assert told["origin"] == record["origin"]
+    origin = record["origin"]
+    assert (origin["flow_run"], origin["deployment"]) == (run, "on-demand")
+    assert origin["url"].endswith(f"/flow-run/{run}")
+    assert origin["version"].startswith(version("tahoe-flow"))
+
+
+def test_a_click_applies_the_model_that_another_deployment_left(served: Served, places: dict[str, str]) -> None:
+    assert served.end_of(served.click_run("on-demand", **places, **SMALL))["type"] == "COMPLETED"
+    applied = {"store": places["store"], "output": f"{places['output']}-applied", "model": places["output"]}
+    run = served.click_run("apply-model", **applied, dataset="synthetic", samples=400)
+    ended = served.end_of(run)
+    assert ended["type"] == "COMPLETED", ended["message"]
+    for name in ("embeddings.csv", "embeddings/part-00000.parquet"):
+        assert Path(applied["output"], name).read_bytes() == Path(places["output"], name).read_bytes()
 
 
 def test_of_two_at_once_the_second_waits(served: Served, places: dict[str, str]) -> None:

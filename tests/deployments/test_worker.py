@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -16,7 +17,8 @@ SMALL = {"dataset": "synthetic", "samples": 300, "pca_dim": 5, "clusters": 3}
 
 
 def test_each_deployment_has_places_of_its_own_and_starts_here(served: Served) -> None:
-    deployments = [served.deployment(name) for name in ("on-demand", "sample-nightly", "full-weekly")]
+    names = ("on-demand", "atlas", "apply-model", "sample-nightly", "full-weekly")
+    deployments = [served.deployment(name) for name in names]
     # One run at a time a deployment is one a store only while no two of them share one.
     for place in ("store", "output"):
         assert len({one["parameters"][place] for one in deployments}) == len(deployments)
@@ -45,8 +47,7 @@ def cloned(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with what is in this checkout, deployed by way of a clone."""
     folder = tmp_path_factory.mktemp("repository")
     text = (ROOT / "prefect.yaml").read_text().replace("name: cells\n", "name: elsewhere\n")
-    for name in ("on-demand", "sample-nightly", "full-weekly"):
-        text = text.replace(f"name: {name}", f"name: cloned-{name}")
+    text = re.sub("^    name: ", "    name: cloned-", text, flags=re.MULTILINE)
     pull = f"pull:\n  - prefect.deployments.steps.git_clone: {{repository: 'file://{folder}', branch: main}}\n"
     copy_checkout(folder, text + pull)
     author = {
