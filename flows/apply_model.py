@@ -5,12 +5,10 @@ from typing import Any, cast
 from prefect import flow, unmapped
 from prefect.client.schemas.objects import State
 
-from flows.carry_out import AT_ONCE, Run, carry_out, untraced
-from flows.endings import settle_mark
+from flows.carry_out import OPTIONS, Run, carry_out, untraced
 from flows.parameters import takes_settings
 from flows.partitions import normalized_cells, results
 from tasks.clustering import label_cells
-from tasks.core.base.environment import code_version
 from tasks.core.base.settings import ApplySettings
 from tasks.core.results.findings import Applied
 from tasks.core.results.record import ApplyRecord, make_apply_record
@@ -40,12 +38,7 @@ _SHARES = {
 @flow(
     name="apply-model",
     flow_run_name="{samples} cells of {dataset} by {model}",
-    task_runner=AT_ONCE,
-    version=code_version(),
-    persist_result=True,
-    result_serializer="json",
-    on_crashed=[settle_mark],
-    on_cancellation=[settle_mark],
+    **OPTIONS,
 )
 @takes_settings
 def apply_model(settings: ApplySettings) -> dict[str, Any] | State[dict[str, Any]]:

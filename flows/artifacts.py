@@ -12,6 +12,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import deployment, flow_run
 
+from flows.parameters import flat
 from tasks.core.base.errors import StoreError, first_line
 from tasks.core.results.record import Record
 from tasks.core.results.summary import summary, what_to_know
@@ -20,7 +21,7 @@ from tasks.core.storage.store import Store
 
 def key_of(kind: str) -> str:
     """Name artifacts of a kind: those of a deployment, of a series or of a dataset have a history of their own."""
-    asked = flow_run.parameters
+    asked = flat(flow_run.parameters)
     whose = deployment.name or asked.get("series") or str(asked.get("dataset", "")).rstrip("/").rpartition("/")[-1]
     return "-".join([kind, *re.findall("[a-z0-9]+", str(whose).lower())])
 

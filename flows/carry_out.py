@@ -16,7 +16,7 @@ from prefect.utilities.annotations import opaque
 
 from flows.artifacts import show_results
 from flows.credentials import hold
-from flows.endings import told
+from flows.endings import settle_mark, told
 from flows.engines.engine import Engine, engine_of
 from flows.progress import told_to_prefect
 from tasks.core.base.environment import code_version
@@ -24,6 +24,7 @@ from tasks.core.base.errors import CorruptObjectError, SettingsError, StoreError
 from tasks.core.base.memory import use_one_heap
 from tasks.core.base.settings import RunSettings, is_on_s3
 from tasks.core.base.surroundings import fit_surroundings
+from tasks.core.dataset.where_syntax import parse
 from tasks.core.numerics.fold import one_blas_thread
 from tasks.core.numerics.workers import put_to_work
 from tasks.core.results.costs import Costs
@@ -46,6 +47,16 @@ _PASSING_FOLDER = re.compile("tmp.*prefect")
 _MOST_REPAIRS = 20
 # Task runs under way at once: most of them wait, for what they are given, for their turn or for a worker elsewhere.
 AT_ONCE: Any = ThreadPoolTaskRunner(max_workers=64)
+# Of every flow. Its settings check themselves: Prefect would log what they refuse, secrets too.
+OPTIONS: dict[str, Any] = {
+    "task_runner": AT_ONCE,
+    "version": code_version(),
+    "validate_parameters": False,
+    "persist_result": True,
+    "result_serializer": "json",
+    "on_crashed": [settle_mark],
+    "on_cancellation": [settle_mark],
+}
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,8 @@ def carry_out(
         all_stages: gives what the stages return, and the record of that.
         shares: of each stage in the work of a large run, for a bar that moves evenly.
     """
+    if settings.where:
+        parse(settings.where)
     _check_lasting(settings)
     _check_task_runner()
     hold(settings.credentials)

@@ -5,13 +5,11 @@ from typing import Any, cast
 from prefect import flow, unmapped
 from prefect.client.schemas.objects import State
 
-from flows.carry_out import AT_ONCE, Run, carry_out, untraced
-from flows.endings import settle_mark
+from flows.carry_out import OPTIONS, Run, carry_out, untraced
 from flows.parameters import takes_settings
 from flows.partitions import Runs, normalized_cells, results
 from flows.run_name import run_name
 from tasks.clustering import cluster
-from tasks.core.base.environment import code_version
 from tasks.core.base.recipes import NONE
 from tasks.core.base.settings import Settings
 from tasks.core.dataset.columns import check_columns
@@ -58,12 +56,7 @@ _SHARES = {
 @flow(
     name="cluster-cells",
     flow_run_name=run_name,
-    task_runner=AT_ONCE,
-    version=code_version(),
-    persist_result=True,
-    result_serializer="json",
-    on_crashed=[settle_mark],
-    on_cancellation=[settle_mark],
+    **OPTIONS,
 )
 @takes_settings
 def cluster_cells(settings: Settings) -> dict[str, Any] | State[dict[str, Any]]:

@@ -196,11 +196,13 @@ def _run(flow: str, settings: RunSettings, kind: type[R], *, debug: bool) -> R:
     with server.chosen() as chosen:
         console.tell(str(chosen))
         with importing():
+            from flows.parameters import parameters_of  # noqa: PLC0415
+
             run = getattr(import_module(f"flows.{flow}"), flow)
         chosen.check()
         with console.progress():
             # Who asked is here: nothing needs to be kept for others.
-            run.with_options(persist_result=False)(**settings.model_dump())
+            run.with_options(persist_result=False)(**parameters_of(settings))
         return read_record(output_of(settings), kind)
 
 

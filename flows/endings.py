@@ -9,6 +9,7 @@ from prefect.states import Completed
 
 from flows.artifacts import key_of, not_vital
 from flows.credentials import hold
+from flows.parameters import flat
 from tasks.core.base.settings import RunSettings
 from tasks.core.results.record import RECORD, Record, RunRecord
 from tasks.core.results.summary import files_of, what_to_know
@@ -38,8 +39,8 @@ def told(record: Record, output: Store) -> dict[str, Any] | State[dict[str, Any]
 
 def settle_mark(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001  (Prefect's)
     """Tell the store that a run is over that could not do so itself, and why."""
-    given = {name: value for name, value in flow_run.parameters.items() if name in RunSettings.model_fields}
-    settings = RunSettings.model_validate(given)
+    given = flat(flow_run.parameters)
+    settings = RunSettings.model_validate({name: given[name] for name in given.keys() & RunSettings.model_fields})
     hold(settings.credentials)
     end_mark(store_of(settings), str(flow_run.id), f"{state.name}: {state.message}")
 

@@ -2,6 +2,7 @@
 
 from prefect.runtime import flow_run
 
+from flows.parameters import flat
 from tasks.core.base.settings import ALL, Settings
 from tasks.core.results.summary import one_line
 
@@ -9,7 +10,7 @@ from tasks.core.results.summary import one_line
 def run_name() -> str:
     """Name the flow run at hand, say `20,000 cells of Tahoe-100M, 50 components, 10 clusters`."""
     # Prefect has checked the parameters; those not given have the settings' defaults.
-    asked = Settings.model_construct(**flow_run.parameters)
+    asked = Settings.model_construct(**flat(flow_run.parameters))
     number = ALL if asked.samples == ALL else f"{asked.samples:,}"
     cells = "simulated cells" if asked.is_synthetic else f"cells of {asked.dataset.rstrip('/').rpartition('/')[-1]}"
     chosen = [f"where {asked.where}"] if asked.where else []

@@ -65,6 +65,20 @@ class Browser:
         press = "for (const kind of ['pointerdown', 'mousedown', 'mouseup', 'click'])"
         self.run(f"const e = {found}; {press} e.dispatchEvent(new MouseEvent(kind, {{bubbles: true}}))", text)
 
+    def fill(self, label: str, value: str) -> None:
+        """Write a value in the field of a form that has this label."""
+        named = "[...document.querySelectorAll('label')].find(e => e.innerText.trim().split(' ')[0] === arguments[0])"
+        self.run(
+            f"""
+            const field = document.getElementById({named}.htmlFor);
+            // What draws the form keeps the value itself, and hears of a change by an event alone.
+            Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), 'value').set.call(field, arguments[1]);
+            field.dispatchEvent(new Event('input', {{bubbles: true}}));
+            """,
+            label,
+            value,
+        )
+
     def resize(self, width: int, height: int) -> None:
         """Give the window another size."""
         self._call("window/rect", width=width, height=height)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.cluster_cells import cluster_cells
+from flows.parameters import parameters_of
 from tasks.core.base.settings import Settings
 from tasks.core.results import housekeeping
 from tasks.core.results.record import RECORD, RunRecord, read_record
@@ -32,7 +33,7 @@ def main() -> None:
 
 def _run(settings: Settings) -> dict[str, Any]:
     wall, cpu = time.perf_counter(), time.process_time()
-    cluster_cells(**settings.model_dump())
+    cluster_cells(**parameters_of(settings))
     record = read_record(output_of(settings), RunRecord)
     return {
         "wall_seconds": time.perf_counter() - wall,

@@ -61,16 +61,17 @@ def test_a_webhook_hears_of_a_failed_run_and_of_one_with_skipped_data(
     dataset = write_dataset(tmp_path / "dataset", [table_of(cells)], gene_table(40))
     small = {"dataset": str(dataset), "samples": 60, "clusters": 2}
     failed = served.click_run("on-demand", **small, **places, pca_dim=500)
-    skipping = {"on_bad_data": "skip", "most_skipped": 0.5} | {name: f"{place}-2" for name, place in places.items()}
-    skipped = served.click_run("full-weekly", **small, **skipping, pca_dim=5, keep_intermediates="all")
-    # What the form lets pass, the run refuses with the words of the command line.
-    assert "--pca_dim 500" in served.end_of(failed)["message"]
+    others: dict[str, Any] = {name: f"{place}-2" for name, place in places.items()}
+    skipping = others | {"trouble": {"on_bad_data": "skip", "most_skipped": 0.5}}
+    skipped = served.click_run("full-weekly", **small, **skipping, pca_dim=5, keeping={"keep_intermediates": "all"})
+    # What the form lets pass, the run refuses with the form's words.
+    assert "pca_dim 500" in served.end_of(failed)["message"]
     assert served.end_of(skipped)["name"] == "Skipped data"
 
     wait_for("calls of the webhook", lambda: len(hook.told) >= 2)
     told = {call["state"]: call for call in hook.told}
     assert set(told) == {"Failed", "Skipped data"}
-    assert "--pca_dim 500" in told["Failed"]["text"]
+    assert "pca_dim 500" in told["Failed"]["text"]
     assert failed in told["Failed"]["url"]
 
 

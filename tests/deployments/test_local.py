@@ -39,7 +39,7 @@ def test_one_command_brings_all_up_and_one_ends_it(tmp_path: Path, places: dict[
         again = local(home, "start", "--port", str(server.port))
         assert (again.returncode, "it runs already" in again.stderr) == (1, True)
         processes = noted(home / "served.json")
-        run = server.click_run("on-demand", **places, samples=30_000, partition_cells=200)
+        run = server.click_run("on-demand", **places, samples=30_000, work={"partition_cells": 200})
         wait_for("run", lambda: server.ask("GET", f"flow_runs/{run}")["state"]["type"] == "RUNNING")
 
         assert local(home, "stop").stderr == "stopped\n"

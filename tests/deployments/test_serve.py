@@ -24,7 +24,7 @@ from tests.prefect_server import wait_for
 
 SMALL = {"samples": 400, "pca_dim": 5, "clusters": 3}
 # Many partitions, so that there is a middle.
-LONG = {"samples": 4000, "partition_cells": 200, "pca_dim": 5, "clusters": 3}
+LONG = {"samples": 4000, "work": {"partition_cells": 200}, "pca_dim": 5, "clusters": 3}
 
 
 def landed(places: dict[str, str]) -> int:
@@ -62,24 +62,74 @@ def test_schedules_create_runs(served: Served) -> None:
     assert not any(run["auto_scheduled"] for run in served.runs("full-weekly"))
 
 
-def test_the_form_has_every_setting_the_four_that_matter_first(served: Served) -> None:
+def test_the_form_has_the_eight_settings_that_matter_first_and_the_others_in_groups(served: Served) -> None:
     deployment = served.deployment("on-demand")
-    form = deployment["parameter_openapi_schema"]["properties"]
+    schema = deployment["parameter_openapi_schema"]
+    form, groups = schema["properties"], schema["definitions"]
     names = sorted(form, key=lambda name: form[name]["position"])
-    assert names[:4] == ["dataset", "samples", "pca_dim", "clusters"]
-    assert names == list(Settings.model_fields)
-    assert all(form[name]["description"] and "default" in form[name] for name in names)
+    assert names[:8] == ["dataset", "samples", "where", "recipe", "pca_dim", "clusters", "store", "output"]
+    grouped = [groups[form[name]["$ref"].rpartition("/")[-1]]["properties"] for name in names[8:]]
+    settings = {name: form[name] for name in names[:8]} | {
+        name: shown for one in grouped for name, shown in one.items()
+    }
+    assert list(settings) == list(Settings.model_fields)
+    assert all(shown["description"] for shown in settings.values())
+    # A choice of types is of what a value may be, never of whether there is one.
+    assert {name for name, shown in settings.items() if "anyOf" in shown} == {"samples", "clusters"}
     assert (form["pca_dim"]["minimum"], form["pca_dim"]["maximum"]) == (1, 1000)
-    assert form["on_bad_data"]["enum"] == ["fail", "skip"]
+    assert settings["on_bad_data"]["enum"] == ["fail", "skip"]
     assert [choice["type"] for choice in form["samples"]["anyOf"]] == ["integer", "string"]
     assert deployment["concurrency_options"]["collision_strategy"] == "ENQUEUE"
     assert deployment["global_concurrency_limit"]["limit"] == 1
 
 
-def test_the_form_refuses_a_value_out_of_bounds(served: Served) -> None:
-    body = {"parameters": {"pca_dim": 0}, "state": {"type": "SCHEDULED"}}
+@pytest.mark.parametrize(
+    ("parameters", "why"),
+    [
+        ({"pca_dim": 0}, "0 is less than the minimum of 1"),
+        ({"pca_dim": "many"}, "is not of type 'integer'"),
+        ({"samples": 0}, "is not valid under any of the given schemas"),
+        ({"clusters": "10,x"}, "is not valid under any of the given schemas"),
+        ({"recipe": "tasty"}, "is not one of"),
+        ({"where": 5}, "is not of type 'string'"),
+        ({"typo": 1}, "typo"),
+        ({"quality": {"min_genes": -1}}, "-1 is less than the minimum of 0"),
+        ({"quality": {"typo": 1}}, "Additional properties are not allowed"),
+        ({"recurring": {"series": "a b"}}, "does not match"),
+        ({"work": {"dask_address": "http://somewhere"}}, "does not match"),
+        ({"store": "s3:/bucket"}, "does not match"),
+        ({"store": "gs://bucket/prefix"}, "does not match"),
+        ({"output": "s3://user:secret@bucket/prefix"}, "does not match"),
+        ({"dataset": "https://user:secret@example.org/data"}, "does not match"),
+    ],
+)
+def test_what_is_wrong_by_itself_is_refused_before_there_is_a_run(
+    served: Served, parameters: dict[str, Any], why: str
+) -> None:
+    body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
     refused = served.client.post(f"deployments/{served.deployment('on-demand')['id']}/create_flow_run", json=body)
-    assert (refused.status_code, "0 is less than the minimum of 1" in refused.text) == (409, True)
+    assert (refused.status_code, why in refused.text) == (409, True), refused.text
+
+
+@pytest.mark.parametrize(
+    ("parameters", "why"),
+    [
+        ({"choice": {"per": "drug"}}, "per and at_most go together"),
+        ({"where": "plate ="}, "where plate =: equality is written =="),
+        ({"reduction": {"scale_max": 10}}, "scale_max 10 shifts each gene"),
+    ],
+)
+def test_what_is_wrong_together_fails_in_a_line_with_the_words_of_the_form(
+    served: Served, places: dict[str, str], parameters: dict[str, Any], why: str
+) -> None:
+    run = served.click_run("on-demand", **places, **parameters)
+    ended = served.end_of(run)
+    assert (ended["type"], ended["message"].partition(":")[0].startswith(why.partition(":")[0])) == ("FAILED", True)
+    assert why in ended["message"]
+    asked = {"logs": {"flow_run_id": {"any_": [run]}, "level": {"ge_": 0}}}
+    logged = [line["message"] for line in served.ask("POST", "logs/filter", asked)]
+    assert not any("Traceback" in line for line in logged)
+    assert not Path(places["store"]).exists()
 
 
 def test_a_click_with_the_defaults_gives_results(served: Served, places: dict[str, str]) -> None:

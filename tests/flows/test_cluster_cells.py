@@ -8,6 +8,7 @@ import pytest
 from sklearn.decomposition import TruncatedSVD
 
 from flows.cluster_cells import cluster_cells
+from flows.parameters import parameters_of, settings_of
 from tasks.core.base.environment import environment
 from tasks.core.base.settings import Settings
 from tasks.core.dataset.synthetic import write_dataset
@@ -233,9 +234,15 @@ def test_components_that_did_not_settle_are_told_everywhere(
 
 
 def test_the_flow_s_parameters_are_the_settings_described_and_bounded() -> None:
-    schema = cluster_cells.parameters.model_dump()["properties"]
-    assert list(schema) == list(Settings.model_fields)
+    schema = cluster_cells.parameters.model_dump()
+    groups = [group["properties"] for group in schema["definitions"].values()]
+    shown = schema["properties"] | {name: field for group in groups for name, field in group.items()}
     for name, field in Settings.model_fields.items():
-        assert schema[name]["description"] == field.description
-        assert schema[name].get("default") == field.default
-    assert schema["pca_dim"]["minimum"] == 1
+        assert shown[name]["description"] == field.description
+        assert shown[name].get("default") == ("" if name == "where" else field.default)
+    assert shown["pca_dim"]["minimum"] == 1
+
+
+def test_settings_are_parameters_and_again_settings() -> None:
+    settings = Settings(samples=7, min_genes=3, workers=2)
+    assert settings_of(Settings, parameters_of(settings)) == settings

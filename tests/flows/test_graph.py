@@ -20,8 +20,11 @@ from tests.small_dataset import gene_table, random_cells, table_of, write_datase
 
 _SECONDS = 60
 # So that of few small cells some genes and all cells are left.
-_BOUNDS = {"min_genes": 1, "min_counts": 1, "min_cells": 1, "max_mito": 100, "n_top_genes": 20}
-OF_ATLAS = {"recipe": "atlas", "compare": "drug,plate", **_BOUNDS}
+_BOUNDS = {
+    "quality": {"min_genes": 1, "min_counts": 1, "min_cells": 1, "max_mito": 100},
+    "reduction": {"n_top_genes": 20},
+}
+OF_ATLAS = {"recipe": "atlas", "insight": {"compare": "drug,plate"}, **_BOUNDS}
 # Partitions of the dataset, each a batch of its own.
 PARTS = range(4)
 
@@ -104,7 +107,14 @@ def settings(tmp_path: Path) -> dict[str, Any]:
     tables = [table_of(cells[:40]), table_of(cells[40:])]
     dataset = write_dataset(tmp_path / "dataset", tables, gene_table(40))
     places = {"store": str(tmp_path / "store"), "output": str(tmp_path / "output")}
-    return {"dataset": str(dataset), "samples": 80, "partition_cells": 20, "pca_dim": 5, "clusters": 2, **places}
+    return {
+        "dataset": str(dataset),
+        "samples": 80,
+        "work": {"partition_cells": 20},
+        "pca_dim": 5,
+        "clusters": 2,
+        **places,
+    }
 
 
 @pytest.mark.parametrize(
@@ -124,7 +134,7 @@ def test_each_task_run_hangs_on_those_whose_results_it_is_given(
 
 def test_so_does_each_that_applies_a_model(settings: dict[str, Any], tmp_path: Path, prefect_server: None) -> None:
     cluster_cells(**settings)
-    asked = {name: settings[name] for name in ("dataset", "samples", "partition_cells", "store")}
+    asked = {name: settings[name] for name in ("dataset", "samples", "work", "store")}
     state = apply_model(**asked, model=settings["output"], output=str(tmp_path / "applied"), return_state=True)
     assert edges_of(state, len(APPLIED)) == APPLIED
 

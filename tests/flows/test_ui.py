@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from flows.cluster_cells import cluster_cells
+from flows.parameters import settings_of
 from tasks.core.base.settings import Settings
 from tests.browser import Browser, browser
 from tests.prefect_server import ROOT, PrefectServer
@@ -39,12 +40,13 @@ def test_a_person_finds_the_form_the_summary_and_the_pictures(
     cells = int(pytestconfig.getoption("--screenshot_cells"))
     server = PrefectServer(tmp_path)
     with browser(tmp_path / "profile") as page, server.client, server.up():
-        deployment, run = deploy(server), run_flow(server, tmp_path, cells)
+        run, deployment = run_flow(server, tmp_path, cells), deploy(server)
         artifacts = {
             artifact["key"].partition("-")[0]: artifact["id"] for artifact in server.ask("POST", "artifacts/filter", {})
         }
         ui = f"http://127.0.0.1:{server.port}/v2"
         see_form(page, f"{ui}/deployments/deployment/{deployment}/run", screenshots)
+        ask_for_run(page, server)
         see_run(page, f"{ui}/runs/flow-run/{run['id']}", screenshots)
         see_summary(page, f"{ui}/artifacts/artifact/{artifacts['summary']}", screenshots)
 
@@ -54,6 +56,19 @@ def see_form(page: Browser, url: str, screenshots: Path) -> None:
     described = [field.description or "" for field in Settings.model_fields.values()]
     page.wait_for(*Settings.model_fields, *described)
     page.screenshot(screenshots / "form.png", 1300)
+
+
+def ask_for_run(page: Browser, server: PrefectServer) -> None:
+    page.fill("dataset", "synthetic")
+    page.fill("min_genes", "5")
+    page.fill("pca_dim", "0")
+    page.click("Submit")
+    assert page.run("return [...document.querySelectorAll('input:invalid')].map(field => field.value)") == ["0"]
+    page.fill("pca_dim", "7")
+    page.click("Submit")
+    page.wait_until("a run", lambda: server.runs("sample"))
+    (asked,) = server.runs("sample")
+    assert settings_of(Settings, asked["parameters"]) == Settings(dataset="synthetic", min_genes=5, pca_dim=7)
 
 
 def see_run(page: Browser, url: str, screenshots: Path) -> None:

@@ -6,9 +6,9 @@ run that fits a model, and `ApplySettings`, of one that applies it.
 
 import os
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from tasks.core.base.errors import SettingsError
 from tasks.core.base.recipes import (
@@ -74,19 +74,63 @@ def _as_place(place: str) -> str:
     return place
 
 
-Url = Annotated[str, Field(min_length=1), AfterValidator(_without_credentials)]
-Place = Annotated[Url, AfterValidator(_as_place)]
+def _text(pattern: str) -> dict[str, Any]:
+    return {"type": "string", "minLength": 1, "pattern": pattern}
+
+
+# For whoever knows the schema alone, as Prefect's server does: what it refuses, it does not keep either.
+_NO_CREDENTIALS = "^(?!.*?://[^/]*@)"
+_PLACE = _NO_CREDENTIALS + "(s3a?://[^/?]+(/|$)|(?![sS]3[aA]?:|[a-zA-Z][a-zA-Z0-9+.-]*:/))"
+
+Url = Annotated[str, Field(min_length=1), AfterValidator(_without_credentials), WithJsonSchema(_text(_NO_CREDENTIALS))]
+Place = Annotated[
+    str,
+    Field(min_length=1),
+    AfterValidator(_without_credentials),
+    AfterValidator(_as_place),
+    WithJsonSchema(_text(_PLACE)),
+]
+
+
+_CONFIG = ConfigDict(
+    frozen=True,
+    extra="forbid",
+    hide_input_in_errors=True,
+    use_attribute_docstrings=True,
+    field_title_generator=lambda name, _: name,
+)
+
+
+def _without_null(schema: dict[str, Any]) -> None:
+    # Forms ask for what may be missing as for anything else, not first whether there is to be one. An emptied field is
+    # an empty text to them.
+    for field in schema["properties"].values():
+        kinds = [kind for kind in field.get("anyOf", ()) if kind.get("type") != "null"]
+        if len(kinds) == 1:
+            del field["anyOf"], field["default"]
+            field.update(kinds[0])
+            field.pop("minLength", None)
+
+
+class Group(BaseModel):
+    """Settings that belong together: in the form, a part of it by the name of the class."""
+
+    model_config = _CONFIG | ConfigDict(json_schema_extra=_without_null)
 
 
 class CellSettings(BaseModel):
     """Which cells to read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+    model_config = _CONFIG
 
     dataset: Url = Field("tahoebio/Tahoe-100M")
     """Hugging Face id or address, a folder of the same layout, also on S3, or 'synthetic' for simulated cells."""
     samples: Annotated[int, Field(gt=0)] | Literal["all"] = Field(20_000)
     """Cells to stream; 'all' for every cell."""
+    where: Annotated[str | None, WithJsonSchema({"type": "string", "maxLength": 1000})] = Field(
+        None, min_length=1, max_length=1000
+    )
+    """Which cells by their metadata: plate in ('plate1', 'plate2') and drug == 'DMSO_TF'."""
 
     @property
     def recipe_in_full(self) -> Recipe:
@@ -94,17 +138,40 @@ class CellSettings(BaseModel):
         return PLAIN
 
 
-class FitSettings(CellSettings):
-    """What to fit to the cells."""
+class Method(CellSettings):
+    """What to fit to the cells, in short."""
 
+    recipe: Literal["plain", "atlas"] = Field("plain")
+    """Defaults of the settings that name plain and atlas: all genes as they are, or what serves real cells best."""
     pca_dim: int = Field(50, ge=1, le=1000)
     """Components of the truncated SVD, or of the PCA."""
     clusters: (
         Annotated[int, Field(ge=1, le=65_535)] | Annotated[str, Field(pattern=r"^[1-9]\d{0,4}(,[1-9]\d{0,4})+$")]
     ) = Field(10)
     """K-means clusters; several numbers (10,20,50) are scored against each other, and the first names the clusters."""
-    recipe: Literal["plain", "atlas"] = Field("plain")
-    """Defaults of the settings that name plain and atlas: all genes as they are, or what serves real cells best."""
+
+
+class ModelSettings(CellSettings):
+    """What to apply to the cells."""
+
+    model: Place = Field()
+    """The model to apply: the output folder of an earlier run, a path or s3://bucket/prefix."""
+
+
+class Places(BaseModel):
+    """Where things lie."""
+
+    model_config = _CONFIG
+
+    store: Place = Field(".store")
+    """Where intermediates live: a path or s3://bucket/prefix."""
+    output: Place = Field(".")
+    """Where results go: a path or s3://bucket/prefix."""
+
+
+class Quality(Group):
+    """Which cells and genes are good enough."""
+
     min_genes: int | None = Field(None, ge=0)
     """Cells with fewer genes are left out. Plain: 0, atlas: 200."""
     min_counts: int | None = Field(None, ge=0)
@@ -113,6 +180,11 @@ class FitSettings(CellSettings):
     """Cells with a larger share of mitochondrial counts, in percent, are left out. Plain: 100, atlas: 30."""
     min_cells: int | None = Field(None, ge=0)
     """Genes that fewer cells express are left out of the components. Plain: 0, atlas: 5."""
+
+
+class Reduction(Group):
+    """How genes become components."""
+
     genes: GeneChoice | None = Field(None)
     """All genes, or the most variable ones, by batch, as this flavour of scanpy has it. Plain: all, atlas: seurat."""
     n_top_genes: int = Field(2_000, ge=1)
@@ -121,10 +193,24 @@ class FitSettings(CellSettings):
     """Truncated SVD, or PCA, which centres each gene. Plain: svd, atlas: pca."""
     scale_max: float | None = Field(None, ge=0)
     """Genes are scaled to unit variance, and clipped at so many deviations; 0: they are not. Plain: 0, atlas: 10."""
+    svd_tolerance: float = Field(5e-4, gt=0, lt=1)
+    """Largest relative residual of a component at which the SVD stops."""
+    svd_max_passes: int = Field(50, ge=2, le=200)
+    """Passes over the data after which the SVD stops in any case."""
+
+
+class Batches(Group):
+    """What differs between experiments."""
+
     batch: str | None = Field(None, min_length=1)
     """Metadata column of the batches, or none. Plain: none, atlas: plate."""
     correction: Correction | None = Field(None)
     """What removes the difference between batches from the embedding. Plain: none, atlas: harmony."""
+
+
+class Insight(Group):
+    """What to find out of the clusters."""
+
     leiden: float | None = Field(None, ge=0)
     """Resolution of Leiden clusters beside those of K-means; 0: there are none. Plain: 0, atlas: 1."""
     markers: int | None = Field(None, ge=0, le=1_000)
@@ -133,20 +219,87 @@ class FitSettings(CellSettings):
     """Columns (a,b,c) that clusters are compared with, or none. Plain: none, atlas: cell_line_id,plate,drug."""
     layout: Layout | None = Field(None)
     """A map of a sample of the cells in two dimensions. Plain: none, atlas: umap."""
+
+
+class Exports(Group):
+    """What to write beside the tables."""
+
     export: Literal["none", "h5ad", "zarr"] = Field("none")
     """The results as one AnnData file as well, for scanpy and cellxgene."""
     export_counts: bool = Field(False)
     """Whether the AnnData file has the counts."""
-    svd_tolerance: float = Field(5e-4, gt=0, lt=1)
-    """Largest relative residual of a component at which the SVD stops."""
-    svd_max_passes: int = Field(50, ge=2, le=200)
-    """Passes over the data after which the SVD stops in any case."""
+
+
+class Recurring(Group):
+    """How runs are told from those before them."""
+
     series: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
     """Name of a series of recurring runs: each begins from the one before, keeps its cluster names and tells drift."""
     drift_agreement: float = Field(0.8, ge=0, le=1)
     """Adjusted Rand index with the run before, on the cells of both, below which a run of a series has drifted."""
     drift_overlap: float = Field(0.9, ge=0, le=1)
     """Share of the variance along the last run's components that the new ones must span not to have drifted."""
+
+
+class Choice(Group):
+    """Which of the cells, beyond their number and a condition."""
+
+    sampling: Sampling | None = Field(None)
+    """The first cells, or some spread evenly over shards and so over plates. Plain: first, atlas: spread."""
+    per: str | None = Field(None, min_length=1)
+    """Metadata column of groups of which at most so many cells are taken as at_most says."""
+    at_most: int | None = Field(None, ge=1)
+    """Cells of each group of per at most."""
+    join: bool = Field(False)
+    """Join the dataset's own tables of samples, drugs and cell lines to the cells' metadata: dose, targets, organ."""
+    revision: str | None = Field(None, min_length=1)
+    """Revision on the Hub: a branch, tag or commit; resolved to a commit and recorded."""
+
+
+class Keeping(Group):
+    """What is kept, and how."""
+
+    keep_intermediates: Literal["none", "counts", "all"] = Field("all")
+    """What stays in the store after a run that ended well: nothing, the cells and their counts, or all."""
+    csv_rows: int = Field(10_000_000, ge=0)
+    """Cells up to which embeddings.csv is one file; more are in embeddings-csv/, in parts of about a million."""
+
+
+class Trouble(Group):
+    """What to do where data are bad or hosts do not answer."""
+
+    on_bad_data: Literal["fail", "skip"] = Field("fail")
+    """What to do with cells and shards that break the dataset's layout: fail, or skip them and say so."""
+    most_skipped: float = Field(0.01, ge=0, le=1)
+    """Share of the cells that may be skipped; more fails the run."""
+    retries: int = Field(5, ge=0, le=10)
+    """Times to try again where a host does not answer: after 2, 4, 8 ... s, or as it asks, ten minutes at most."""
+    stage_timeout: float | None = Field(None, gt=0)
+    """Seconds that a task run may take; more fails the run, and what is finished is kept. No limit by default."""
+
+
+class Work(Group):
+    """Who works, and on how much at a time."""
+
+    seed: int = Field(42, ge=0, lt=2**32)
+    """One seed for the whole run."""
+    partition_cells: int = Field(10_000, ge=1, le=1_000_000)
+    """Cells in a partition, the unit of work, retry and reuse; of a larger row group, up to five times as many."""
+    block_cells: int = Field(2_000, ge=1, le=20_000)
+    """Cells in a block, the most that a worker holds in memory at once."""
+    workers: int | None = Field(None, ge=1, le=1024)
+    """Threads or processes that work at the same time; by default as many as there are cores."""
+    engine: Literal["threads", "processes", "dask"] = Field("threads")
+    """Who works: threads of the run's process, processes beside it, or a Dask cluster; the results are the same."""
+    dask_address: str | None = Field(None, pattern=r"^(tcp|tls)://[^/@\s]+$")
+    """Scheduler of a Dask cluster that is to work, as tcp://host:8786; by default one is started on this machine."""
+    credentials: str | None = Field(None, pattern=r"^[a-z0-9_-]+/[^/\s]+$", max_length=200)
+    """Prefect block with S3 credentials: secret/NAME, its value JSON of AWS_... names, or aws-credentials/NAME."""
+
+
+# A model's fields stand in the order of its bases, the last first: what to compute comes before how.
+class FitSettings(Recurring, Exports, Insight, Batches, Reduction, Quality, Method):
+    """What to fit to the cells."""
 
     @property
     def recipe_in_full(self) -> Recipe:
@@ -176,58 +329,8 @@ class FitSettings(CellSettings):
         return self
 
 
-class ModelSettings(CellSettings):
-    """What to apply to the cells."""
-
-    model: Place = Field()
-    """The model to apply: the output folder of an earlier run, a path or s3://bucket/prefix."""
-
-
-class RunSettings(CellSettings):
+class RunSettings(Work, Trouble, Keeping, Choice, Places, CellSettings):
     """How to read cells, and where to leave what is computed, whatever it is."""
-
-    sampling: Sampling | None = Field(None)
-    """The first cells, or some spread evenly over shards and so over plates. Plain: first, atlas: spread."""
-    where: str | None = Field(None, min_length=1, max_length=1000)
-    """Which cells by their metadata: plate in ('plate1', 'plate2') and drug == 'DMSO_TF'."""
-    per: str | None = Field(None, min_length=1)
-    """Metadata column of groups of which at most so many cells are taken as --at_most says."""
-    at_most: int | None = Field(None, ge=1)
-    """Cells of each group of --per at most."""
-    join: bool = Field(False)
-    """Join the dataset's own tables of samples, drugs and cell lines to the cells' metadata: dose, targets, organ."""
-    revision: str | None = Field(None, min_length=1)
-    """Revision on the Hub: a branch, tag or commit; resolved to a commit and recorded."""
-    store: Place = Field(".store")
-    """Where intermediates live: a path or s3://bucket/prefix."""
-    keep_intermediates: Literal["none", "counts", "all"] = Field("all")
-    """What stays in the store after a run that ended well: nothing, the cells and their counts, or all."""
-    output: Place = Field(".")
-    """Where results go: a path or s3://bucket/prefix."""
-    csv_rows: int = Field(10_000_000, ge=0)
-    """Cells up to which embeddings.csv is one file; more are in embeddings-csv/, in parts of about a million."""
-    seed: int = Field(42, ge=0, lt=2**32)
-    """One seed for the whole run."""
-    on_bad_data: Literal["fail", "skip"] = Field("fail")
-    """What to do with cells and shards that break the dataset's layout: fail, or skip them and say so."""
-    most_skipped: float = Field(0.01, ge=0, le=1)
-    """Share of the cells that may be skipped; more fails the run."""
-    retries: int = Field(5, ge=0, le=10)
-    """Times to try again where a host does not answer: after 2, 4, 8 ... s, or as it asks, ten minutes at most."""
-    credentials: str | None = Field(None, pattern=r"^[a-z0-9_-]+/[^/\s]+$", max_length=200)
-    """Prefect block with S3 credentials: secret/NAME, its value JSON of AWS_... names, or aws-credentials/NAME."""
-    stage_timeout: float | None = Field(None, gt=0)
-    """Seconds that a task run may take; more fails the run, and what is finished is kept. No limit by default."""
-    partition_cells: int = Field(10_000, ge=1, le=1_000_000)
-    """Cells in a partition, the unit of work, retry and reuse; of a larger row group, up to five times as many."""
-    block_cells: int = Field(2_000, ge=1, le=20_000)
-    """Cells in a block, the most that a worker holds in memory at once."""
-    workers: int | None = Field(None, ge=1, le=1024)
-    """Threads or processes that work at the same time; by default as many as there are cores."""
-    engine: Literal["threads", "processes", "dask"] = Field("threads")
-    """Who works: threads of the run's process, processes beside it, or a Dask cluster; the results are the same."""
-    dask_address: str | None = Field(None, pattern=r"^(tcp|tls)://[^/@\s]+$")
-    """Scheduler of a Dask cluster that is to work, as tcp://host:8786; by default one is started on this machine."""
 
     @property
     def spreads(self) -> bool:
@@ -267,8 +370,7 @@ class RunSettings(CellSettings):
         return self.dataset == SYNTHETIC
 
 
-# A model's fields stand in the order of its bases, the last first: what to compute comes before how.
-class Settings(RunSettings, FitSettings):
+class Settings(RunSettings, FitSettings):  # type: ignore[misc]  # pydantic's plugin: a model_construct a base
     """Of a run that fits a model: what to read, what to compute and where to leave it."""
 
 
