@@ -60,8 +60,13 @@ def _all_stages(run: Run, settings: ApplySettings) -> tuple[Applied, ApplyRecord
     embeddings = results([{embed.name: run} for run in embedded_from], sizes)[embed.name]
     labels = label_cells(embeddings, clusters, settings, wait_for=embedded_from)
     given = [*cells_from, *embedded_from]
-    exported = export_cells(matrix.cells, embeddings, labels, run.draft, settings, wait_for=given, return_state=True)
-    exported.result()
     found = Applied(matrix, model, components, clusters, embeddings, labels)
+    content = make_apply_record(settings, found, run.costs, run.origin).content
+    exported = export_cells(
+        matrix.cells, embeddings, labels, content, run.draft, settings, wait_for=given, return_state=True
+    )
+    standing = exported.result().standing
     record = make_apply_record(settings, found, run.costs, run.origin)
+    if standing:
+        return found, record.model_copy(update={"outputs": standing})
     return found, cast("ApplyRecord", deliver(run.draft, untraced(record), settings, wait_for=[exported]))

@@ -121,14 +121,17 @@ def _all_stages(run: Run, settings: Settings) -> tuple[Findings, RunRecord]:
 
     fit = Fit(matrix, prepared, model, embedded, clusters, Insights(markers, cell_map, scores))
     found_by = [*cells_from, *points_from, model, *filter(None, [chosen, *clusters.by_column.values(), markers])]
-    exported = export(untraced(fit), run.draft, settings, wait_for=found_by, return_state=True)
-    exported.result()
+    content = make_record(settings, Findings(fit, place, None), run.costs, run.origin).content
+    exported = export(untraced(fit), content, run.draft, settings, wait_for=found_by, return_state=True)
+    standing = exported.result().standing
     entry = None
     if settings.series:
         learnt = fitted(plan, cells, order, model, clustering)
         entry = conclude(run.origin.run, plan, learnt, place, run.draft, settings)
     found = Findings(fit, place, entry)
     so_far = make_record(settings, found, run.costs, run.origin)
+    if standing:
+        return found, so_far.model_copy(update={"outputs": standing})
     found_by = [*found_by, *filter(None, [cell_map, scores, entry])]
     page = write_report(untraced(fit), untraced(so_far), run.draft, settings, wait_for=found_by, return_state=True)
     page.result()

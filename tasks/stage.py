@@ -70,7 +70,7 @@ def stage(name: str, **options: Any) -> _Maker:
             with _at_work(name):
                 given = function(*arguments, **named)
             outcome = given if isinstance(given, Outcome) else Outcome(given, False, frozenset({environment()}))
-            note = "found in the store" if outcome.cached else ""
+            note = f"found in the {outcome.place}" if outcome.cached else ""
             _count(name, [outcome])
             report(Progress(name, "", 1, 1, note))
             return Completed(name=CACHED, message=note, data=outcome.result) if outcome.cached else outcome.result

@@ -47,7 +47,7 @@ def test_what_a_fit_has_left_is_found_and_nothing_is_fitted(run: Run, model: Pat
         **dict.fromkeys(("model", "plan", "components", "clusters", "gene order", "labels", "export"), 1),
         **dict.fromkeys(("streaming", "matrix", "normalization", "embedding"), 4),
     }
-    shared = run("apply", store=model.parent / "store", **asked)
+    shared = run("apply", store=model.parent / "store", output=tmp_path / "shared", **asked)
     assert shared.steps("cached") == {"streaming": 4, "matrix": 4, "gene order": 1, "normalization": 4}
     again = run("apply", store=model.parent / "store", **asked)
     assert set(again.steps("made")) == {"model", "plan", "export"}

@@ -68,3 +68,30 @@ def test_stages_that_run_again_leave_nothing_of_the_first_attempt(
     assert ran.record["damaged"] == ["an object is damaged"]
     assert not (ran.output / "genes.csv").exists()
     assert len(pl.read_csv(ran.output / "embeddings.csv")) == 60
+
+
+def test_a_run_that_finds_the_same_leaves_the_results_as_they_are(run: Run, dataset: Path, tmp_path: Path) -> None:
+    def seen() -> dict[str, tuple[int, bytes]]:
+        files = (path for path in (tmp_path / "output").rglob("*") if path.is_file())
+        return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+    first = run(dataset=dataset, **SIZES)
+    before = seen()
+    again = run(dataset=dataset, **SIZES)
+    assert (again.code, again.out) == (0, first.out)
+    assert "export: done, found in the output" in again.err
+    assert seen() == before
+    # Whatever the record tells of is part of them.
+    assert run(dataset=dataset, workers=3, **SIZES).record["settings"]["workers"] == 3
+    assert seen().keys() == before.keys()
+    assert {name for name, (_, data) in seen().items() if data != before[name][1]} <= {"run.json", "report.html"}
+
+
+def test_results_of_which_one_is_gone_are_written_again(run: Run, dataset: Path) -> None:
+    made = run(dataset=dataset, **SIZES)
+    before, first = content(made.output), made.record["origin"]["run"]
+    (made.output / "clusters.csv").unlink()
+    again = run(dataset=dataset, **SIZES)
+    after = content(made.output)
+    assert {name for name in before if after[name] != before[name]} <= {"run.json", "report.html"}
+    assert again.record["origin"]["run"] != first

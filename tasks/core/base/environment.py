@@ -3,6 +3,7 @@
 The same in all of this, a process gives the same bytes for the same inputs.
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -38,7 +39,10 @@ def environment() -> str:
 
 @cache
 def code_version() -> str:
-    """Give the version of this code; of a checkout with its commit, as in `0.1.0+1a2b3c4d5e6f-dirty`."""
+    """Give the version of this code; of a checkout with its commit, as in `0.1.0+1a2b3c4d5e6f`.
+
+    Where files differ from those of the commit, `-dirty` and a digest of how follow.
+    """
     packaged, commit = _version("tahoe-flow") or "0", _commit()
     return f"{packaged}+{commit}" if commit else packaged
 
@@ -47,20 +51,22 @@ def _commit() -> str:
     checkout = Path(__file__).parents[3]
     if not (checkout / ".git").exists():
         return ""
-    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
+
+    def ask(*words: str) -> bytes:
         # To look must not write in the checkout, which may be another user's.
-        told = subprocess.run(  # noqa: S603  (git, with words of ours)
-            command,
+        return subprocess.run(  # noqa: S603  (git, with words of ours)
+            ["git", "-C", str(checkout), *words],  # noqa: S607
             env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
             capture_output=True,
-            text=True,
             timeout=10,
             check=True,
-        )
+        ).stdout
+
+    try:
+        commit = ask("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*").decode().strip()
+        return f"{commit}-{hashlib.sha256(ask('diff', 'HEAD')).hexdigest()[:8]}" if "-" in commit else commit
     except (OSError, subprocess.SubprocessError):
         return ""
-    return told.stdout.strip()
 
 
 @contextmanager

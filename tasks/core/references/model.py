@@ -184,6 +184,17 @@ class Output(Reference):
     sha256: str
 
 
+class Exported(Reference):
+    """What became of the results of a run.
+
+    Attributes:
+        standing: files that an earlier run has left in the output, of the same content; None where they are made anew.
+    """
+
+    # Not an empty tuple, of which there is one in all of Python: Prefect would take it for this result elsewhere.
+    standing: tuple[Output, ...] | None
+
+
 class SavedModel(Reference):
     """The output of an earlier run as its record describes it; its files are yet to be read.
 

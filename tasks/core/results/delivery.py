@@ -56,6 +56,7 @@ class _OfRecord(_Listing):
     dataset: dict[str, Any]
     normalization: dict[str, Any]
     series: dict[str, Any] | None = None
+    content: str = ""
 
 
 class _Journal(_Listing):
@@ -252,6 +253,12 @@ def deliver(draft: Draft, output: Store, record: R) -> R:
     files.move_in(folder / RECORD, RECORD)
     delivery.end()
     return record
+
+
+def find_delivered(output: Store, content: str) -> tuple[Output, ...]:
+    """Give the files of results of this content that are in an output, whole; none where there are no such results."""
+    found = _parse(_OfRecord, output.files.read(RECORD))
+    return found.outputs if found and found.content == content and _is_whole(output.files) else ()
 
 
 def describe(folder: Path) -> tuple[Output, ...]:

@@ -1,5 +1,6 @@
 """The record of a run, `run.json`: what was asked for, what was read, what it cost and what came out."""
 
+import hashlib
 import json
 from collections import Counter
 from typing import Any, TypeVar
@@ -18,9 +19,11 @@ from tasks.core.references.model import Model, Output
 from tasks.core.results.costs import Costs, StageCost
 from tasks.core.results.findings import Applied, Findings, Fit, Matrix
 from tasks.core.results.tables import component_table
-from tasks.core.storage.store import Reference, Store
+from tasks.core.storage.store import Reference, Store, objects_of
 
 RECORD = "run.json"
+# What differs between runs that find the same.
+_OF_ONE_RUN = {"origin", "environments", "damaged", "stages", "outputs", "content", "series"}
 
 R = TypeVar("R", bound="Record")
 
@@ -50,6 +53,7 @@ class Record(Reference):
         origin: what made it.
         environments: what made the results of the stages, which name them by their place here.
         outputs: the files of the results; none before they are delivered.
+        content: a digest of all that the results are made of, and of the code; where it is the same, so are they.
     """
 
     origin: Origin
@@ -63,6 +67,7 @@ class Record(Reference):
     damaged: tuple[str, ...]
     stages: tuple[StageCost, ...]
     outputs: tuple[Output, ...] = ()
+    content: str = ""
 
 
 class SeriesRecord(Reference):
@@ -123,7 +128,7 @@ class ApplyRecord(Record):
 def make_record(settings: Settings, found: Findings, costs: Costs, origin: Origin) -> RunRecord:
     """Put together what `run.json` says of a fit."""
     fit = found.fit
-    return RunRecord(
+    record = RunRecord(
         **_describe_run(settings, fit.matrix, costs, origin),
         recipe=settings.recipe_in_full,
         removed=_describe_removed(fit),
@@ -133,15 +138,17 @@ def make_record(settings: Settings, found: Findings, costs: Costs, origin: Origi
         scores=fit.insights.scores,
         series=_describe_series(found),
     )
+    return _with_content(record, fit)
 
 
 def make_apply_record(settings: ApplySettings, found: Applied, costs: Costs, origin: Origin) -> ApplyRecord:
     """Put together what `run.json` says of a model that was applied."""
-    return ApplyRecord(
+    record = ApplyRecord(
         **_describe_run(settings, found.matrix, costs, origin),
         model=found.model.model_dump(mode="json"),
         clusters=found.labels.model_dump(include={"names", "sizes", "inertia"}),
     )
+    return _with_content(record, found)
 
 
 def read_record(output: Store, kind: type[R]) -> R:
@@ -154,6 +161,14 @@ def read_record(output: Store, kind: type[R]) -> R:
     if data is None:
         raise StoreError(f"{output.locate(RECORD)} is gone")
     return kind.model_validate_json(data)
+
+
+def _with_content(record: R, found: object) -> R:
+    told = (record.origin.version, record.model_dump_json(exclude=_OF_ONE_RUN))
+    digest = hashlib.sha256()
+    for text in (*told, *(ref.model_dump_json() for ref in objects_of(found))):
+        digest.update(f"{len(text)}:{text}".encode())
+    return record.model_copy(update={"content": digest.hexdigest()})
 
 
 def _describe_run(settings: RunSettings, matrix: Matrix, costs: Costs, origin: Origin) -> dict[str, Any]:

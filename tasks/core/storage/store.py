@@ -103,11 +103,12 @@ R = TypeVar("R", bound=Reference)
 
 @dataclass(frozen=True)
 class Outcome(Generic[R]):
-    """A stage's result, whether an earlier run had left it, and what made it, as `environment` describes it."""
+    """A stage's result, whether an earlier run had left it, and where; what made it, as `environment` describes it."""
 
     result: R
     cached: bool
     environments: frozenset[str] = frozenset()
+    place: str = "store"
 
 
 class Store:
