@@ -16,7 +16,7 @@ from prefect.utilities.annotations import opaque
 
 from flows.artifacts import show_results
 from flows.credentials import hold
-from flows.endings import settle_mark, told
+from flows.endings import rerun_once, settle_mark, told
 from flows.engines.engine import Engine, engine_of
 from flows.progress import told_to_prefect
 from tasks.core.base.environment import code_version
@@ -54,7 +54,7 @@ OPTIONS: dict[str, Any] = {
     "validate_parameters": False,
     "persist_result": True,
     "result_serializer": "json",
-    "on_crashed": [settle_mark],
+    "on_crashed": [settle_mark, rerun_once],
     "on_cancellation": [settle_mark],
 }
 

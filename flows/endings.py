@@ -4,8 +4,9 @@ from typing import Any
 
 from prefect import Flow
 from prefect.artifacts import create_table_artifact
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Completed
+from prefect.states import Completed, Scheduled
 
 from flows.artifacts import key_of, not_vital
 from flows.credentials import hold
@@ -43,6 +44,14 @@ def settle_mark(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> N
     settings = RunSettings.model_validate({name: given[name] for name in given.keys() & RunSettings.model_fields})
     hold(settings.credentials)
     end_mark(store_of(settings), str(flow_run.id), f"{state.name}: {state.message}")
+
+
+def rerun_once(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
+    """Have a run of a deployment that crashed begin anew, once: what it had finished is found in the store."""
+    if flow_run.deployment_id and flow_run.run_count <= 1:
+        again: State[Any] = Scheduled(message=f"once more after a crash: {state.message}")
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(flow_run.id, again, force=True)
 
 
 def _tell_skipped(record: Record) -> list[str]:

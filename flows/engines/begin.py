@@ -1,13 +1,8 @@
 """How a process begins that works for the runs of others."""
 
 import os
-import shutil
-import threading
 from dataclasses import dataclass
 from importlib import import_module
-from multiprocessing import parent_process
-from multiprocessing.process import BaseProcess
-from pathlib import Path
 
 from tasks.core.base.memory import importing, keep_freed_memory, use_one_heap
 from tasks.core.numerics.fold import one_blas_thread
@@ -49,16 +44,3 @@ def _hold(block: str, server: str | None) -> None:
 
     with temporary_settings({PREFECT_API_URL: server}):
         hold(block)
-
-
-def end_without_parent(folder: Path) -> None:
-    """End this process, and a folder of its parent's, once the parent is gone, kill -9 included."""
-    threading.Thread(target=_end_after, args=(parent_process(), folder), daemon=True).start()
-
-
-def _end_after(parent: BaseProcess | None, folder: Path) -> None:
-    if parent is not None:
-        parent.join()
-        # Others do so as well, and the last of them leaves nothing.
-        shutil.rmtree(folder, ignore_errors=True)
-        os._exit(1)

@@ -73,7 +73,7 @@ class Cluster(Workers):
         As the result of a call, that is: the scheduler can have it made again where the worker that held it is gone.
         """
         shared = Shared.of(value)
-        if shared.size <= _SENT_WITH_EACH_CALL:
+        if len(shared.data) <= _SENT_WITH_EACH_CALL:
             yield shared
             return
         with self._explained():

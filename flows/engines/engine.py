@@ -9,7 +9,6 @@ from typing import Any
 from prefect.settings import get_current_settings
 
 from flows.engines.begin import Beginning
-from flows.engines.processes import processes
 from tasks.core.base.errors import SettingsError, first_line
 from tasks.core.base.settings import RunSettings
 from tasks.core.numerics.workers import Workers
@@ -42,9 +41,6 @@ def engine_of(settings: RunSettings) -> Iterator[Engine]:
     number, beginning = settings.threads, _beginning(settings.credentials)
     if settings.engine == "threads":
         yield Engine(None, number)
-    elif settings.engine == "processes":
-        with processes(number, beginning) as workers:
-            yield Engine(workers, workers.ahead)
     else:
         with _dask().cluster(settings.dask_address, number, beginning) as workers:
             yield Engine(workers, workers.ahead * (_MAY_GROW if settings.dask_address else 1))

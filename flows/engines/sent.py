@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -20,38 +19,24 @@ class Shared:
 
     Attributes:
         name: of its own.
-        data: pickled, with the functions in it; or the file where that is.
+        data: pickled, with the functions in it.
     """
 
     name: str
-    data: bytes | Path
+    data: bytes
 
     @classmethod
     def of(cls, value: Any) -> "Shared":
         """Pack a value."""
         return cls(uuid4().hex, cloudpickle.dumps(value))
 
-    @property
-    def size(self) -> int:
-        """Bytes that it is packed in."""
-        return len(self._bytes())
-
-    def into(self, folder: Path) -> "Shared":
-        """Put what is packed into a file, for processes of this machine."""
-        path = folder / self.name
-        path.write_bytes(self._bytes())
-        return Shared(self.name, path)
-
     def value(self) -> Any:
         """Give the value."""
         with _lock:
             if self.name not in _latest:
                 _latest.clear()
-                _latest[self.name] = pickle.loads(self._bytes())  # noqa: S301  (the run's own process packed it)
+                _latest[self.name] = pickle.loads(self.data)  # noqa: S301  (the run's own process packed it)
             return _latest[self.name]
-
-    def _bytes(self) -> bytes:
-        return self.data.read_bytes() if isinstance(self.data, Path) else self.data
 
 
 _latest: dict[str, Any] = {}

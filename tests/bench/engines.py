@@ -1,4 +1,4 @@
-"""The flow on threads, on processes and on a Dask cluster of this machine: time, memory, and the same bytes."""
+"""The flow on threads and on a Dask cluster of this machine: time, memory, and the same bytes."""
 
 import hashlib
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.bench.commands import Commands
 from tests.bench.report import Measured, Row, at_most, median
 
 WORKERS = 2
-ENGINES = ("threads", "processes", "dask")
+ENGINES = ("threads", "dask")
 _TABLES = ("embeddings.csv", "pca_variance.csv")
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
@@ -36,9 +37,8 @@ def costs(places: dict[str, str], kind: str) -> int:
     return sum(cost[kind] for cost in record["stages"])
 
 
-def why_it_ended(places: dict[str, str], run: str) -> str:
-    (mark,) = (mark for _, mark in marks(Store(places["store"])) if mark.flow_run == run)
-    return mark.why
+def whys_it_ended(places: dict[str, str], run: str) -> list[str]:
+    return [mark.why for _, mark in marks(Store(places["store"])) if mark.flow_run == run]
 
 
 def process_of(run: str) -> int:
@@ -191,19 +191,33 @@ def test_a_cancelled_run_is_taken_up(
     assert served.end_of(run)["type"] == "CANCELLED"
     done = landed(places)
     assert not Path(places["output"], "run.json").exists()
-    assert why_it_ended(places, run)
+    (why,) = whys_it_ended(places, run)
+    assert why
     assert main(["store", "verify", "--store", places["store"]]) == 0
     assert served.end_of(served.click_run("on-demand", **places, **LONG))["type"] == "COMPLETED"
     assert costs(places, "cached") >= done
     capsys.readouterr()
 
 
-def test_a_killed_run_is_crashed_and_its_store_knows_why(served: Served, places: dict[str, str]) -> None:
+def test_a_killed_run_is_crashed_its_store_knows_why_and_it_begins_anew_once(
+    served: Served, places: dict[str, str]
+) -> None:
+    def crashes() -> int:
+        return sum(state["type"] == "CRASHED" for state in served.states(run))
+
     run = served.click_run("on-demand", **places, **LONG)
     wait_for("partitions", lambda: landed(places) > 3)
     os.kill(process_of(run), signal.SIGKILL)
+    wait_for("crash", lambda: crashes() == 1)
+    wait_for("second attempt", lambda: len(whys_it_ended(places, run)) == 2)
+    done = landed(places)
+    os.kill(process_of(run), signal.SIGKILL)
+    wait_for("second crash", lambda: crashes() == 2)
+    wait_for("marks", lambda: all(why.startswith("Crashed: ") for why in whys_it_ended(places, run)))
+    time.sleep(5)
     assert served.end_of(run)["type"] == "CRASHED"
-    wait_for("mark", lambda: why_it_ended(places, run).startswith("Crashed: "))
+    assert served.end_of(served.click_run("on-demand", **places, **LONG))["type"] == "COMPLETED"
+    assert costs(places, "cached") >= done
 
 
 def test_a_schedule_fires(served: Served, places: dict[str, str]) -> None:

@@ -22,8 +22,6 @@ STOPPED = "error: stopped; the same command goes on from here"
     [
         ("threads", "", signal.SIGTERM),
         ("threads", "Reporting", signal.SIGHUP),
-        ("processes", "plan", signal.SIGINT),
-        ("processes", "svd", signal.SIGHUP),
         ("dask", "plan", signal.SIGHUP),
         ("dask", "svd", signal.SIGINT),
     ],

@@ -1,8 +1,6 @@
 """What holds in a run's process holds in those that work for it."""
 
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,7 +14,7 @@ from threadpoolctl import threadpool_info
 
 from flows.engines.engine import engine_of
 from tasks.core.base.deadline import check_deadline, deadline, in_time, time_left
-from tasks.core.base.errors import DataError, EngineError, StageTimeoutError
+from tasks.core.base.errors import DataError, StageTimeoutError
 from tasks.core.base.progress import Progress, heard_by, report
 from tasks.core.base.settings import Settings
 from tasks.core.numerics.workers import put_to_work
@@ -24,8 +22,6 @@ from tasks.core.references.batches import Batch
 from tasks.core.storage.keyring import keyring
 from tasks.core.storage.store import Outcome, Store
 from tasks.stage import batched, stage
-from tests.prefect_server import ROOT
-from tests.prefect_server import wait_for as wait_until
 
 KEY = "AWS_ACCESS_KEY_ID"
 SHARED = "of all calls"
@@ -58,23 +54,17 @@ def wait_for(path: Path) -> bool:
     return path.exists()
 
 
-def leave(path: Path) -> None:
-    time.sleep(20)
-    path.touch()
-
-
 def refuse() -> None:
     raise DataError("row 3 of it is bad")
 
 
-@pytest.mark.parametrize("engine", ["processes", "dask"])
 @pytest.mark.parametrize("value", [SHARED, LARGE], ids=["small", "large"])
 def test_workers_know_what_the_run_knows_and_tell_it_what_they_know(
-    engine: str, value: str, tmp_path: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatch
+    value: str, tmp_path: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(KEY, raising=False)
     Secret(value={KEY: "a key", "AWS_SECRET_ACCESS_KEY": "a secret"}).save("workers", overwrite=True)
-    settings = Settings.model_validate({"engine": engine, "workers": 1, "credentials": "secret/workers"})
+    settings = Settings(engine="dask", workers=1, credentials="secret/workers")
     said: list[Progress] = []
     with heard_by(said.append), engine_of(settings) as made:
         assert made.workers is not None
@@ -93,13 +83,12 @@ def test_workers_know_what_the_run_knows_and_tell_it_what_they_know(
     assert KEY not in os.environ
 
 
-@pytest.mark.parametrize("engine", ["processes", "dask"])
-def test_a_step_is_done_where_there_is_no_prefect(engine: str) -> None:
+def test_a_step_is_done_where_there_is_no_prefect() -> None:
     # Known by what is in it, for this module brings Prefect along.
     def tell(_item: Any) -> Outcome[Any]:
         return Outcome(SimpleNamespace(pid=os.getpid(), has_prefect="prefect" in sys.modules), cached=False)
 
-    with engine_of(Settings.model_validate({"engine": engine, "workers": 1})) as made, put_to_work(made.workers):
+    with engine_of(Settings(engine="dask", workers=1)) as made, put_to_work(made.workers):
         task: Any = batched(stage(name="look")(tell))
         (found,) = task.fn(Batch([SimpleNamespace(origin="here", is_empty=False)]))
     assert found.pid != os.getpid()
@@ -126,49 +115,13 @@ def test_a_dask_worker_that_is_busy_holds_up_no_other(tmp_path: Path) -> None:
         assert busy.result()
 
 
-def test_where_one_process_is_lost_the_others_are_not_waited_for(tmp_path: Path) -> None:
-    settings = Settings.model_validate({"engine": "processes", "workers": 2})
-    with engine_of(settings) as made:
-        assert made.workers is not None
-        lost = made.workers.submit(os.getpid).result()
-        calls = [made.workers.submit(leave, tmp_path / "left") for _ in range(4)]
-        os.kill(lost, signal.SIGKILL)
-        for call in calls:
-            with pytest.raises(EngineError, match="a worker process is gone"):
-                call.result()
-    assert not (tmp_path / "left").exists()
-
-
-@pytest.mark.parametrize("engine", ["processes", "dask"])
-def test_workers_leave_nothing_among_temporary_files(
-    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_leave_nothing_among_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Of the processes that work, as well.
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    with engine_of(Settings.model_validate({"engine": engine, "workers": 1})) as made:
+    with engine_of(Settings(engine="dask", workers=1)) as made:
         assert made.workers is not None
         with made.workers.share(LARGE) as shared:
             made.workers.submit(tell_process, shared).result()
         assert list(tmp_path.iterdir())
     assert not list(tmp_path.iterdir())
-
-
-def test_processes_take_their_files_along_where_the_run_is_killed(tmp_path: Path) -> None:
-    lines = [
-        "import os, signal",
-        "from flows.engines.begin import Beginning",
-        "from flows.engines.processes import processes",
-        "if __name__ == '__main__':",
-        "    with processes(2, Beginning(None, None)) as workers, workers.share('x'):",
-        "        [call.result() for call in [workers.submit(os.getpid) for _ in range(2)]]",
-        "        workers.submit(os.getpid)",
-        "        os.kill(os.getpid(), signal.SIGKILL)",
-    ]
-    (tmp_path / "run.py").write_text("\n".join(lines))
-    files = tmp_path / "temporary"
-    files.mkdir()
-    environment = os.environ | {"TMPDIR": str(files), "PYTHONPATH": str(ROOT)}
-    ran = subprocess.run([sys.executable, str(tmp_path / "run.py")], env=environment, check=False)
-    assert ran.returncode == -signal.SIGKILL
-    wait_until("end of the processes", lambda: not list(files.iterdir()))

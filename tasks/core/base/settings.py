@@ -288,9 +288,9 @@ class Work(Group):
     block_cells: int = Field(2_000, ge=1, le=20_000)
     """Cells in a block, the most that a worker holds in memory at once."""
     workers: int | None = Field(None, ge=1, le=1024)
-    """Threads or processes that work at the same time; by default as many as there are cores."""
-    engine: Literal["threads", "processes", "dask"] = Field("threads")
-    """Who works: threads of the run's process, processes beside it, or a Dask cluster; the results are the same."""
+    """Threads or Dask workers that work at the same time; by default as many as there are cores."""
+    engine: Literal["threads", "dask"] = Field("threads")
+    """Who works: threads of the run's process, or a Dask cluster; the results are the same."""
     dask_address: str | None = Field(None, pattern=r"^(tcp|tls)://[^/@\s]+$")
     """Scheduler of a Dask cluster that is to work, as tcp://host:8786; by default one is started on this machine."""
     credentials: str | None = Field(None, pattern=r"^[a-z0-9_-]+/[^/\s]+$", max_length=200)
