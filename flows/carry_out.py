@@ -28,6 +28,7 @@ from tasks.core.dataset.where_syntax import parse
 from tasks.core.numerics.fold import one_blas_thread
 from tasks.core.numerics.workers import put_to_work
 from tasks.core.results.costs import Costs
+from tasks.core.results.dated import DatedOutput
 from tasks.core.results.delivery import check_free
 from tasks.core.results.drafts import Draft, drafting
 from tasks.core.results.housekeeping import keep_only
@@ -94,13 +95,17 @@ def carry_out(
     _check_lasting(settings)
     _check_task_runner()
     hold(settings.credentials)
+    dated = DatedOutput(settings, flow_run.scheduled_start_time.date())
+    settings = settings.model_copy(update={"output": dated.place})
     store, output = store_of(settings), output_of(settings)
     output.files.check_writable()
+    dated.check()
     check_free(output, may_write(settings))
     store.claim()
     with drafting(output) as draft, told_to_prefect(shares), _marked(settings) as mark, _at_work(settings) as engine:
         found, record = _until_whole(settings, all_stages, mark, draft, engine)
         mark.end(found)
+    dated.point()
     keep_only(settings, mark.name)
     show_results(record, output)
     return told(record, output)

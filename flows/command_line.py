@@ -28,7 +28,6 @@ from tasks.core.base.settings import ApplySettings, RunSettings, Settings
 from tasks.core.results.record import ApplyRecord, Record, RunRecord, read_record
 from tasks.core.storage.store import output_of
 
-R = TypeVar("R", bound=Record)
 S = TypeVar("S", bound=RunSettings)
 G = TypeVar("G", bound="_Given")
 
@@ -126,14 +125,16 @@ def _fit(arguments: Sequence[str], *, debug: bool) -> int:
     plan_command.check_flags(given)
     if given.plan:
         return plan_command.run(settings, given)
-    record = _run("cluster_cells", settings, RunRecord, debug=debug)
+    settings = _run("cluster_cells", settings, debug=debug)
+    record = read_record(output_of(settings), RunRecord)
     console.summarize_fit(settings, record)
     return _exit_code(record)
 
 
 def _apply(arguments: Sequence[str], *, debug: bool) -> int:
     settings = read_settings(arguments, ApplyCommand, ApplySettings)
-    record = _run("apply_model", settings, ApplyRecord, debug=debug)
+    settings = _run("apply_model", settings, debug=debug)
+    record = read_record(output_of(settings), ApplyRecord)
     console.summarize_applied(settings, record)
     return _exit_code(record)
 
@@ -182,7 +183,8 @@ def _read_file(arguments: Sequence[str]) -> dict[str, Any]:
         raise SettingsError(f"--settings_file {path}: {first_line(error)}") from error
 
 
-def _run(flow: str, settings: RunSettings, kind: type[R], *, debug: bool) -> R:
+def _run(flow: str, settings: S, *, debug: bool) -> S:
+    """Run a flow; give the settings with the place of the results."""
     for name, value in ({} if debug else _QUIET).items():
         os.environ.setdefault(name, value)
     # Prefect takes seconds to import: not before the settings have been found good, and the rest while a server starts.
@@ -202,8 +204,8 @@ def _run(flow: str, settings: RunSettings, kind: type[R], *, debug: bool) -> R:
         chosen.check()
         with console.progress():
             # Who asked is here: nothing needs to be kept for others.
-            run.with_options(persist_result=False)(**parameters_of(settings))
-        return read_record(output_of(settings), kind)
+            told = run.with_options(persist_result=False)(**parameters_of(settings))
+        return settings.model_copy(update={"output": told["output"]})
 
 
 def _exit_code(record: Record) -> int:

@@ -144,6 +144,17 @@ def test_the_output_of_an_applied_model_is_no_model(run: Run, model: Path, tmp_p
     assert "run.json lists no components.parquet" in second.err
 
 
+def test_the_model_of_outputs_by_date_is_the_newest(run: Run, model: Path, tmp_path: Path) -> None:
+    asked = {"dataset": model.parent / "dataset", "store": model.parent / "store", **SIZES}
+    fitted = run(output=tmp_path / "fits" / "{date}", pca_dim=5, clusters=2, **asked)
+    assert fitted.code == 0, fitted.err
+    (made,) = (tmp_path / "fits").glob("*-*-*")
+    assert str(made / "embeddings.csv") in fitted.out
+    applied = run("apply", model=tmp_path / "fits", **asked)
+    assert applied.code == 0, applied.err
+    assert applied.record["model"]["url"] == str(made)
+
+
 @pytest.mark.parametrize("flag", ["pca_dim", "clusters", "svd_tolerance", "svd_max_passes"])
 def test_settings_of_a_fit_are_refused(run: Run, model: Path, tmp_path: Path, flag: str) -> None:
     (tmp_path / "settings.toml").write_text(f"{flag} = 2\n")

@@ -155,7 +155,7 @@ class ModelSettings(CellSettings):
     """What to apply to the cells."""
 
     model: Place = Field()
-    """The model to apply: the output folder of an earlier run, a path or s3://bucket/prefix."""
+    """The model to apply: the output folder of an earlier run, or of several by date; a path or s3://bucket/prefix."""
 
 
 class Places(BaseModel):
@@ -166,7 +166,7 @@ class Places(BaseModel):
     store: Place = Field(".store")
     """Where intermediates live: a path or s3://bucket/prefix."""
     output: Place = Field(".")
-    """Where results go: a path or s3://bucket/prefix."""
+    """Where results go: a path or s3://bucket/prefix; {date} in it is the day of the run."""
 
 
 class Quality(Group):

@@ -17,6 +17,7 @@ from tasks.core.numerics.block import decode_table, encode_matrix
 from tasks.core.numerics.normalize import NORMALIZATION
 from tasks.core.references.cells import Normalization, Vocabulary
 from tasks.core.references.model import Clusters, Components, Output, SavedModel
+from tasks.core.results.dated import newest_in
 from tasks.core.results.delivery import JOURNALS
 from tasks.core.results.findings import CLUSTER
 from tasks.core.results.model_files import REMEDY, ModelTable, read_whole, size_of
@@ -58,7 +59,9 @@ def find_model(settings: ApplySettings) -> SavedModel:
         SettingsError: the results would take the model's place.
         StoreError: it cannot be read.
     """
-    files = _files(settings)
+    files = _files(settings.model, settings)
+    if files.size(RECORD) is None:
+        files = _files(newest_in(settings.model, files), settings)
     if _place(files) == _place(output_of(settings).files):
         raise SettingsError(f"--output {settings.output} is where the model is: choose another for the results")
     if files.size(RECORD) is None and any(files.walk(JOURNALS)):
@@ -136,7 +139,7 @@ def load_clusters(store: Store, model: SavedModel, settings: ApplySettings) -> O
 
 
 def _table(model: SavedModel, listed: Output, most_rows: int, settings: ApplySettings) -> ModelTable:
-    files = _files(settings)
+    files = _files(model.url, settings)
     try:
         return ModelTable(files, listed, most_rows)
     except ModelError as error:
@@ -172,9 +175,9 @@ def _quoted(text: str) -> str:
     return ascii(text[:40])
 
 
-def _files(settings: ApplySettings) -> Files:
+def _files(place: str, settings: ApplySettings) -> Files:
     # A model may be put together of links, as in the Hub's cache; nothing is written there.
-    return Files(settings.model, settings.patience, settings.credentials, follows_links=True)
+    return Files(place, settings.patience, settings.credentials, follows_links=True)
 
 
 def _place(files: Files) -> str:
