@@ -1,5 +1,6 @@
 """What every flow begins with: each partition streamed, counted and normalized, while others are at other stages."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar
@@ -98,6 +99,7 @@ def results(chains: Iterable[Chain], sizes: Sequence[int]) -> dict[str, Batch[An
         CorruptObjectError: objects of the store are damaged; names those that all of the runs met.
     """
     made: dict[str, list[Any]] = {}
+    found: Counter[str] = Counter()
     damage: list[str] = []
     for done, chain in zip(accumulate(sizes), chains, strict=True):
         try:
@@ -105,7 +107,9 @@ def results(chains: Iterable[Chain], sizes: Sequence[int]) -> dict[str, Batch[An
                 result = run.result()
                 if isinstance(result, Batch):
                     made.setdefault(stage, []).extend(result)
-                    report(Progress(stage, "partition", done, sum(sizes)))
+                    found[stage] += result.found
+                    note = f"{found[stage]:,} found in the store" if found[stage] else ""
+                    report(Progress(stage, "partition", done, sum(sizes), note))
         except CorruptObjectError as error:
             damage.append(str(error))
         except UnfinishedRun:
@@ -114,4 +118,4 @@ def results(chains: Iterable[Chain], sizes: Sequence[int]) -> dict[str, Batch[An
                 raise
     if damage:
         raise CorruptObjectError("; ".join(damage))
-    return {stage: Batch(found) for stage, found in made.items()}
+    return {stage: Batch(items, found[stage]) for stage, items in made.items()}

@@ -117,13 +117,12 @@ def batched(one: Task[Concatenate[Item, P], S]) -> Task[..., Batch[S]]:
         with _slot(is_networked=bool(one.retries)), _at_work(one.name):
             outcomes: list[Outcome[S]] = done_by_worker(handle, batch.items, step, *shared, **named)
         _count(one.name, outcomes)
-        results = Batch(outcome.result for outcome in outcomes)
-        found = sum(outcome.cached for outcome in outcomes)
-        if not found:
+        results = Batch((outcome.result for outcome in outcomes), sum(outcome.cached for outcome in outcomes))
+        if not results.found:
             return results
-        if found == len(results):
+        if results.found == len(results):
             return Completed(name=CACHED, message="found in the store", data=results)
-        return Completed(message=f"{found:,} of {len(results):,} found in the store", data=results)
+        return Completed(message=f"{results.found:,} of {len(results):,} found in the store", data=results)
 
     made: Task[..., Any] = one.with_options()
     made.fn = of_batch

@@ -33,10 +33,15 @@ class Batch(Sequence[T]):
     """Partitions, or what was made of them, that one task run handles, one after the other.
 
     Neither a model, nor a dataclass, nor a list: Prefect would look for futures in all that is in them.
+
+    Args:
+        items: of the batch.
+        found: how many of them the store had already.
     """
 
-    def __init__(self, items: Iterable[T]) -> None:
+    def __init__(self, items: Iterable[T], found: int = 0) -> None:
         self.items = tuple(items)
+        self.found = found
 
     def __getitem__(self, at: Any) -> Any:
         return self.items[at]

@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
@@ -377,11 +377,14 @@ def objects_of(value: object) -> Iterator[ObjectRef]:
             yield from objects_of(getattr(value, name))
     elif is_dataclass(value):
         yield from objects_of(list(vars(value).values()))
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from objects_of(item)
     elif isinstance(value, dict):
         yield from objects_of(list(value.values()))
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        for item in value:
+            yield from objects_of(item)
+    elif not isinstance(value, str | bytes | int | float | None):
+        # What it holds would count as used by nobody.
+        raise TypeError(f"objects in a {type(value).__name__} are not looked for")
 
 
 def _checksum(data: bytes | memoryview) -> str:
