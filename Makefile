@@ -43,4 +43,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .store .store-nightly .store-weekly .prefect
+	rm -rf $(VENV) .store .store-atlas .store-applied .store-nightly .store-weekly .prefect

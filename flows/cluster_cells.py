@@ -121,13 +121,13 @@ def _all_stages(run: Run, settings: Settings) -> tuple[Findings, RunRecord]:
 
     fit = Fit(matrix, prepared, model, embedded, clusters, Insights(markers, cell_map, scores))
     found_by = [*cells_from, *points_from, model, *filter(None, [chosen, *clusters.by_column.values(), markers])]
-    content = make_record(settings, Findings(fit, place, None), run.costs, run.origin).content
+    so_far = make_record(settings, Findings(fit, place, None), run.costs, run.origin)
+    # Of a series in which something has changed, the history goes on.
+    content = None if settings.series and not place.unchanged else so_far.content
     exported = export(untraced(fit), content, run.draft, settings, wait_for=found_by, return_state=True)
     standing = exported.result().standing
-    entry = None
-    if settings.series:
-        learnt = fitted(plan, cells, order, model, clustering)
-        entry = conclude(run.origin.run, plan, learnt, place, run.draft, settings)
+    learnt = fitted(plan, cells, order, model, clustering)
+    entry = conclude(run.origin.run, plan, learnt, place, run.draft, settings) if settings.series else None
     found = Findings(fit, place, entry)
     so_far = make_record(settings, found, run.costs, run.origin)
     if standing:

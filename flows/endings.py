@@ -6,17 +6,19 @@ from prefect import Flow
 from prefect.artifacts import create_table_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Completed, Scheduled
+from prefect.states import Completed
 
 from flows.artifacts import key_of, not_vital
 from flows.credentials import hold
-from flows.parameters import flat
+from flows.parameters import flat, settings_of
 from tasks.core.base.settings import RunSettings
 from tasks.core.results.record import RECORD, Record, RunRecord
 from tasks.core.results.summary import files_of, what_to_know
 from tasks.core.storage.runs import end_mark
 from tasks.core.storage.store import Store, store_of
 
+# Of the key of a run that follows one that crashed.
+_AGAIN = "again-"
 SKIPPED_DATA, DRIFTED = "Skipped data", "Drifted"
 
 
@@ -41,17 +43,24 @@ def told(record: Record, output: Store) -> dict[str, Any] | State[dict[str, Any]
 def settle_mark(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001  (Prefect's)
     """Tell the store that a run is over that could not do so itself, and why."""
     given = flat(flow_run.parameters)
-    settings = RunSettings.model_validate({name: given[name] for name in given.keys() & RunSettings.model_fields})
+    settings = settings_of(RunSettings, {name: given[name] for name in given.keys() & RunSettings.model_fields})
     hold(settings.credentials)
     end_mark(store_of(settings), str(flow_run.id), f"{state.name}: {state.message}")
 
 
 def rerun_once(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
-    """Have a run of a deployment that crashed begin anew, once: what it had finished is found in the store."""
-    if flow_run.deployment_id and flow_run.run_count <= 1:
-        again: State[Any] = Scheduled(message=f"once more after a crash: {state.message}")
+    """Follow a run of a deployment that crashed by another one, which is not followed: it finds what was finished.
+
+    The run itself could not begin anew: Prefect's worker says of it once more that it crashed.
+    """
+    if flow_run.deployment_id and not str(flow_run.idempotency_key).startswith(_AGAIN):
         with get_client(sync_client=True) as client:
-            client.set_flow_run_state(flow_run.id, again, force=True)
+            client.create_flow_run_from_deployment(
+                flow_run.deployment_id,
+                parameters=flow_run.parameters,
+                tags=flow_run.tags,
+                idempotency_key=f"{_AGAIN}{flow_run.id}",
+            )
 
 
 def _tell_skipped(record: Record) -> list[str]:

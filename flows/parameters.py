@@ -65,6 +65,16 @@ def settings_of(kind: type[S], parameters: Mapping[str, Any]) -> S:
     Raises:
         SettingsError: some are refused; the message is one line.
     """
+    groups = {_name_of(group): group for group in _groups(kind)}
+    for name in groups.keys() & parameters.keys():
+        value = parameters[name]
+        if not isinstance(value, Mapping | groups[name]):
+            raise SettingsError(f"{name} is a group of settings: give some by name, or none as {{}}")
+        wrong = dict(value).keys() - groups[name].model_fields
+        if wrong:
+            raise SettingsError(
+                f"{name} has no setting '{min(map(str, wrong))}', but {', '.join(groups[name].model_fields)}"
+            )
     fields = flat(parameters)
     # As forms have it.
     left_empty = [name for name, field in kind.model_fields.items() if field.default is None and fields.get(name) == ""]

@@ -2,15 +2,18 @@
 
 from prefect.runtime import flow_run
 
-from flows.parameters import flat
+from flows.parameters import settings_of
+from tasks.core.base.errors import SettingsError
 from tasks.core.base.settings import ALL, Settings
 from tasks.core.results.summary import one_line
 
 
 def run_name() -> str:
     """Name the flow run at hand, say `20,000 cells of Tahoe-100M, 50 components, 10 clusters`."""
-    # Prefect has checked the parameters; those not given have the settings' defaults.
-    asked = Settings.model_construct(**flat(flow_run.parameters))
+    try:
+        asked = settings_of(Settings, flow_run.parameters)
+    except SettingsError:
+        return "settings that are refused"
     number = ALL if asked.samples == ALL else f"{asked.samples:,}"
     cells = "simulated cells" if asked.is_synthetic else f"cells of {asked.dataset.rstrip('/').rpartition('/')[-1]}"
     chosen = [f"where {asked.where}"] if asked.where else []

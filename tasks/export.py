@@ -21,7 +21,7 @@ R = TypeVar("R", bound=Record)
 
 
 @stage(name="export", task_run_name="write results")
-def export(fit: Fit, content: str, draft: Draft, settings: Settings) -> Outcome[Exported]:
+def export(fit: Fit, content: str | None, draft: Draft, settings: Settings) -> Outcome[Exported]:
     """Write the tables of cells, variance, components and clusters, and pictures of them.
 
     Where the output has them already, of this content, they are left as they are.
@@ -36,7 +36,7 @@ def export_cells(
     cells: Sequence[Cells],
     embeddings: Sequence[Embedding],
     labels: Labels,
-    content: str,
+    content: str | None,
     draft: Draft,
     settings: RunSettings,
 ) -> Outcome[Exported]:
@@ -53,7 +53,7 @@ def deliver(draft: Draft, record: R, settings: RunSettings) -> R:
     return delivery.deliver(draft, output_of(settings), record)
 
 
-def _unless_there(content: str, settings: RunSettings) -> Outcome[Exported] | None:
+def _unless_there(content: str | None, settings: RunSettings) -> Outcome[Exported] | None:
     output = output_of(settings)
     there = delivery.find_delivered(output, content)
     if not there:

@@ -1,1 +1,1 @@
-"""Who works for a run: threads of its process, other processes, or a Dask cluster."""
+"""Who works for a run: threads of its process, or a Dask cluster."""

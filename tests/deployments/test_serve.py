@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
@@ -198,25 +197,27 @@ def test_a_cancelled_run_is_taken_up(
     capsys.readouterr()
 
 
-def test_a_killed_run_is_crashed_its_store_knows_why_and_it_begins_anew_once(
+def test_a_killed_run_is_crashed_its_store_knows_why_and_one_more_follows(
     served: Served, places: dict[str, str]
 ) -> None:
-    def crashes() -> int:
-        return sum(state["type"] == "CRASHED" for state in served.states(run))
+    def following(run: str) -> list[str]:
+        return [one["id"] for one in served.runs("on-demand") if one["idempotency_key"] == f"again-{run}"]
 
-    run = served.click_run("on-demand", **places, **LONG)
-    wait_for("partitions", lambda: landed(places) > 3)
-    os.kill(process_of(run), signal.SIGKILL)
-    wait_for("crash", lambda: crashes() == 1)
-    wait_for("second attempt", lambda: len(whys_it_ended(places, run)) == 2)
+    def kill(run: str) -> None:
+        wait_for("the run at work", lambda: whys_it_ended(places, run) and landed(places) > 3)
+        os.kill(process_of(run), signal.SIGKILL)
+        assert served.end_of(run)["type"] == "CRASHED"
+        wait_for("mark", lambda: all(why.startswith("Crashed: ") for why in whys_it_ended(places, run)))
+
+    first = served.click_run("on-demand", **places, **LONG)
+    kill(first)
+    (second,) = wait_for("a run that follows", lambda: following(first))
+    kill(second)
     done = landed(places)
-    os.kill(process_of(run), signal.SIGKILL)
-    wait_for("second crash", lambda: crashes() == 2)
-    wait_for("marks", lambda: all(why.startswith("Crashed: ") for why in whys_it_ended(places, run)))
-    time.sleep(5)
-    assert served.end_of(run)["type"] == "CRASHED"
-    assert served.end_of(served.click_run("on-demand", **places, **LONG))["type"] == "COMPLETED"
+    last = served.click_run("on-demand", **places, **LONG)
+    assert served.end_of(last)["type"] == "COMPLETED"
     assert costs(places, "cached") >= done
+    assert not following(second)
 
 
 def test_a_schedule_fires(served: Served, places: dict[str, str]) -> None:

@@ -38,7 +38,7 @@ def test_a_variable_puts_all_on_s3(served: Served) -> None:
         prefect(served, "variable", "delete", "tahoe_place")
         prefect(served, "deploy", "--all")
     places = weekly["parameters"]["store"], weekly["parameters"]["output"]
-    assert places == ("s3://bucket/lab/.store-weekly", "s3://bucket/lab/results/weekly/{date}")
+    assert places == ("s3://bucket/lab/.store-weekly", "s3://bucket/lab/results/weekly")
     assert weekly["schedules"][0]["schedule"]["timezone"] == "Europe/Zurich"
 
 

@@ -99,7 +99,7 @@ def test_a_damaged_object_is_made_again(job: Job, clean: dict[str, bytes], place
         with fault(f"damage: {damage}"):
             harm(store, path, damage, rng)
             forget_after(store, stage)
-            assert job("again") == clean, (stage, damage)
+            assert job(f"again-{number}") == clean, (stage, damage)
             assert store.read(path) == whole, (stage, damage)
 
 
@@ -113,7 +113,7 @@ def test_a_damaged_pass_of_the_svd_is_made_again(
         with fault(f"damage: {damage}"):
             harm(store, rng.choice(objects(store, "svd_pass")), damage, rng)
             forget_after(store, "normalization")
-            assert job("again") == clean, damage
+            assert job(f"again-{damage.replace(' ', '-')}") == clean, damage
 
 
 def test_a_damaged_manifest_is_made_again(job: Job, clean: dict[str, bytes], place: str) -> None:

@@ -1,6 +1,8 @@
 import hashlib
+import re
 from pathlib import Path
 from platform import python_version
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,6 +12,7 @@ from sklearn.decomposition import TruncatedSVD
 from flows.cluster_cells import cluster_cells
 from flows.parameters import parameters_of, settings_of
 from tasks.core.base.environment import environment
+from tasks.core.base.errors import SettingsError
 from tasks.core.base.settings import Settings
 from tasks.core.dataset.synthetic import write_dataset
 from tests.conftest import real_cells
@@ -246,3 +249,24 @@ def test_the_flow_s_parameters_are_the_settings_described_and_bounded() -> None:
 def test_settings_are_parameters_and_again_settings() -> None:
     settings = Settings(samples=7, min_genes=3, workers=2)
     assert settings_of(Settings, parameters_of(settings)) == settings
+    # As a form has what is left empty, and one of Prefect's own tools a group of which nothing is wanted.
+    asked = {"where": "", "samples": 7, "quality": {"min_genes": 3}, "work": {"workers": 2, "dask_address": ""}}
+    assert settings_of(Settings, asked) == settings
+
+
+@pytest.mark.parametrize(
+    ("parameters", "why"),
+    [
+        (
+            {"quality": {"pca_dim": 3}},
+            "quality has no setting 'pca_dim', but min_genes, min_counts, max_mito, min_cells",
+        ),
+        ({"quality": 3}, "quality is a group of settings"),
+        ({"quality": None}, "quality is a group of settings"),
+        ({"output": "s3://of-{date}/results"}, "not of a bucket"),
+        ({"output": "results/{date}/../others"}, "nor have '..' behind it"),
+    ],
+)
+def test_parameters_that_are_no_settings_are_refused(parameters: dict[str, Any], why: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(why)):
+        settings_of(Settings, parameters)

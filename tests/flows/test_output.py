@@ -1,14 +1,21 @@
 """What a run does to the folder that it leaves its results in."""
 
 from pathlib import Path
+from uuid import uuid4
 
 import polars as pl
 import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Crashed
 
+from flows.cluster_cells import cluster_cells
+from flows.endings import settle_mark
 from tasks.core.base.errors import CorruptObjectError, StoreError
 from tasks.core.base.settings import Settings
 from tasks.core.results.as_anndata import write_anndata
 from tasks.core.results.results import may_write
+from tasks.core.storage.runs import RunMarker, marks
+from tasks.core.storage.store import Store
 from tests.flows.conftest import Run
 
 SIZES = {"samples": 60, "pca_dim": 3, "clusters": 2}
@@ -95,3 +102,24 @@ def test_results_of_which_one_is_gone_are_written_again(run: Run, dataset: Path)
     after = content(made.output)
     assert {name for name in before if after[name] != before[name]} <= {"run.json", "report.html"}
     assert again.record["origin"]["run"] != first
+
+
+def test_a_run_that_repaired_something_says_so_and_the_next_one_does_not(
+    run: Run, dataset: Path, tmp_path: Path
+) -> None:
+    made = run(dataset=dataset, **SIZES)
+    (normalized, *_) = (tmp_path / "store" / "normalization").glob("*/*.arrow")
+    normalized.write_bytes(bytes(normalized.stat().st_size))
+    # Which is read by another SVD alone.
+    repaired = run(dataset=dataset, **SIZES | {"pca_dim": 2})
+    assert (made.code, len(repaired.record["damaged"]), repaired.record["content"]) == (0, 1, None)
+    assert not run(dataset=dataset, **SIZES | {"pca_dim": 2}).record["damaged"]
+
+
+def test_a_run_that_is_gone_is_settled_by_what_a_form_had_sent(tmp_path: Path, prefect_server: None) -> None:
+    asked = {"where": "", "store": str(tmp_path), "work": {"workers": "", "seed": 3}}
+    gone = FlowRun(flow_id=uuid4(), parameters=asked)
+    RunMarker(Store(str(tmp_path)), Settings(), str(gone.id)).begin()
+    settle_mark(cluster_cells, gone, Crashed(message="no process"))
+    ((_, mark),) = marks(Store(str(tmp_path)))
+    assert (mark.ended, mark.why) == (True, "Crashed: no process")

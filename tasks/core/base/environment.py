@@ -39,34 +39,39 @@ def environment() -> str:
 
 @cache
 def code_version() -> str:
-    """Give the version of this code; of a checkout with its commit, as in `0.1.0+1a2b3c4d5e6f`.
-
-    Where files differ from those of the commit, `-dirty` and a digest of how follow.
-    """
+    """Give the version of this code; of a checkout with its commit, as in `0.1.0+1a2b3c4d5e6f-dirty`."""
     packaged, commit = _version("tahoe-flow") or "0", _commit()
     return f"{packaged}+{commit}" if commit else packaged
+
+
+@cache
+def code_digest() -> str:
+    """Give a digest of the code that decides what results are, whatever it is called: of all modules below `tasks`."""
+    digest = hashlib.sha256()
+    folder = Path(__file__).parents[2]
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder)}:{path.stat().st_size}:".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _commit() -> str:
     checkout = Path(__file__).parents[3]
     if not (checkout / ".git").exists():
         return ""
-
-    def ask(*words: str) -> bytes:
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
         # To look must not write in the checkout, which may be another user's.
-        return subprocess.run(  # noqa: S603  (git, with words of ours)
-            ["git", "-C", str(checkout), *words],  # noqa: S607
+        told = subprocess.run(  # noqa: S603  (git, with words of ours)
+            command,
             env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
             capture_output=True,
+            text=True,
             timeout=10,
             check=True,
-        ).stdout
-
-    try:
-        commit = ask("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*").decode().strip()
-        return f"{commit}-{hashlib.sha256(ask('diff', 'HEAD')).hexdigest()[:8]}" if "-" in commit else commit
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
+    return told.stdout.strip()
 
 
 @contextmanager

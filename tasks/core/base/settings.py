@@ -74,6 +74,12 @@ def _as_place(place: str) -> str:
     return place
 
 
+def _as_output(place: str) -> str:
+    if re.search(r"^s3a?://[^/]*{date}|{date}.*/\.\.(/|$)", place):
+        raise ValueError("{date} may be in the name of a folder, not of a bucket, nor have '..' behind it")
+    return place
+
+
 def _text(pattern: str) -> dict[str, Any]:
     return {"type": "string", "minLength": 1, "pattern": pattern}
 
@@ -165,7 +171,7 @@ class Places(BaseModel):
 
     store: Place = Field(".store")
     """Where intermediates live: a path or s3://bucket/prefix."""
-    output: Place = Field(".")
+    output: Annotated[Place, AfterValidator(_as_output)] = Field(".")
     """Where results go: a path or s3://bucket/prefix; {date} in it is the day of the run."""
 
 

@@ -56,7 +56,7 @@ class _OfRecord(_Listing):
     dataset: dict[str, Any]
     normalization: dict[str, Any]
     series: dict[str, Any] | None = None
-    content: str = ""
+    content: str | None = None
 
 
 class _Journal(_Listing):
@@ -255,9 +255,9 @@ def deliver(draft: Draft, output: Store, record: R) -> R:
     return record
 
 
-def find_delivered(output: Store, content: str) -> tuple[Output, ...]:
+def find_delivered(output: Store, content: str | None) -> tuple[Output, ...]:
     """Give the files of results of this content that are in an output, whole; none where there are no such results."""
-    found = _parse(_OfRecord, output.files.read(RECORD))
+    found = _parse(_OfRecord, output.files.read(RECORD)) if content else None
     return found.outputs if found and found.content == content and _is_whole(output.files) else ()
 
 

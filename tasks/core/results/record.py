@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from typing import Any, TypeVar
 
+from tasks.core.base.environment import code_digest
 from tasks.core.base.errors import StoreError
 from tasks.core.base.recipes import Recipe
 from tasks.core.base.settings import ApplySettings, RunSettings, Settings
@@ -53,7 +54,8 @@ class Record(Reference):
         origin: what made it.
         environments: what made the results of the stages, which name them by their place here.
         outputs: the files of the results; none before they are delivered.
-        content: a digest of all that the results are made of, and of the code; where it is the same, so are they.
+        content: a digest of all that the results are made of, and of the code; where it is the same, so are they. None
+            where the record has more to tell: of what was damaged.
     """
 
     origin: Origin
@@ -67,7 +69,7 @@ class Record(Reference):
     damaged: tuple[str, ...]
     stages: tuple[StageCost, ...]
     outputs: tuple[Output, ...] = ()
-    content: str = ""
+    content: str | None = None
 
 
 class SeriesRecord(Reference):
@@ -164,7 +166,9 @@ def read_record(output: Store, kind: type[R]) -> R:
 
 
 def _with_content(record: R, found: object) -> R:
-    told = (record.origin.version, record.model_dump_json(exclude=_OF_ONE_RUN))
+    if record.damaged:
+        return record
+    told = (code_digest(), record.model_dump_json(exclude=_OF_ONE_RUN))
     digest = hashlib.sha256()
     for text in (*told, *(ref.model_dump_json() for ref in objects_of(found))):
         digest.update(f"{len(text)}:{text}".encode())
