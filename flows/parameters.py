@@ -38,7 +38,7 @@ def takes_settings(function: Callable[[S], R]) -> Callable[..., R | State[R]]:
         try:
             return function(settings_of(kind, parameters))
         except TahoeFlowError as error:
-            # Raised, Prefect would log where in this code it came from.
+            # Raised, it would be the flow's failure in words of Prefect's, and its traceback once more in the log.
             return Failed(message=in_form(str(error)), data=error)
 
     # inspect.signature follows __wrapped__ to the function of one model unless told otherwise.
