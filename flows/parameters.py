@@ -5,7 +5,7 @@ What matters first stands alone; the rest is in groups, each a parameter whose v
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -30,8 +30,9 @@ def takes_settings(function: Callable[[S], R]) -> Callable[..., R | State[R]]:
     that this project foresees is told in one line, in a state named Failed.
     """
     kind: type[S] = get_type_hints(function)["settings"]
-    alone = {name: field for name, field in kind.model_fields.items() if name not in _grouped(kind)}
-    groups = {_name_of(group): group for group in _groups(kind)}
+    groups = _groups(kind)
+    grouped = {name for group in groups.values() for name in group.model_fields}
+    alone = {name: field for name, field in kind.model_fields.items() if name not in grouped}
 
     @wraps(function)
     def with_parameters(**parameters: Any) -> R | State[R]:
@@ -65,16 +66,13 @@ def settings_of(kind: type[S], parameters: Mapping[str, Any]) -> S:
     Raises:
         SettingsError: some are refused; the message is one line.
     """
-    groups = {_name_of(group): group for group in _groups(kind)}
-    for name in groups.keys() & parameters.keys():
-        value = parameters[name]
-        if not isinstance(value, Mapping | groups[name]):
+    for name, group in _groups(kind).items():
+        value = parameters.get(name, {})
+        if not isinstance(value, Mapping | group):
             raise SettingsError(f"{name} is a group of settings: give some by name, or none as {{}}")
-        wrong = dict(value).keys() - groups[name].model_fields
+        wrong = dict(value).keys() - group.model_fields
         if wrong:
-            raise SettingsError(
-                f"{name} has no setting '{min(map(str, wrong))}', but {', '.join(groups[name].model_fields)}"
-            )
+            raise SettingsError(f"{name} has no setting '{min(map(str, wrong))}', but {', '.join(group.model_fields)}")
     fields = flat(parameters)
     # As forms have it.
     left_empty = [name for name, field in kind.model_fields.items() if field.default is None and fields.get(name) == ""]
@@ -87,10 +85,9 @@ def settings_of(kind: type[S], parameters: Mapping[str, Any]) -> S:
 def parameters_of(settings: RunSettings) -> dict[str, Any]:
     """Give settings as the parameters of a flow that takes them."""
     fields = settings.model_dump()
-    groups = {
-        _name_of(group): {name: fields.pop(name) for name in group.model_fields} for group in _groups(type(settings))
-    }
-    return fields | groups
+    groups = _groups(type(settings)).items()
+    grouped = {name: {one: fields.pop(one) for one in group.model_fields} for name, group in groups}
+    return fields | grouped
 
 
 def flat(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,19 +109,9 @@ def in_form(message: str) -> str:
     return re.sub(rf"--({names})\b", r"\1", message)
 
 
-def _groups(kind: type[RunSettings]) -> Iterator[type[Group]]:
-    # In the order of their fields.
-    for base in reversed(kind.__mro__):
-        if base.__bases__ == (Group,):
-            yield base
-
-
-def _grouped(kind: type[RunSettings]) -> set[str]:
-    return {name for group in _groups(kind) for name in group.model_fields}
-
-
-def _name_of(group: type[Group]) -> str:
-    return group.__name__.lower()
+def _groups(kind: type[RunSettings]) -> dict[str, type[Group]]:
+    """Give the groups among the bases of settings by their parameters' names, in the order of their fields."""
+    return {base.__name__.lower(): base for base in reversed(kind.__mro__) if base.__bases__ == (Group,)}
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
