@@ -1,18 +1,19 @@
 """The flow that applies a model: from new cells to their `embeddings.csv`, nothing fitted."""
 
-from typing import Any, cast
+from typing import Any
 
 from prefect import flow, unmapped
 from prefect.client.schemas.objects import State
 
-from flows.carry_out import OPTIONS, Run, carry_out, untraced
+from flows.carry_out import OPTIONS, Run, carry_out
 from flows.parameters import takes_settings
-from flows.partitions import normalized_cells, results
+from flows.partitions import exported_cells, normalized_cells, results, untraced
 from tasks.clustering import label_cells
 from tasks.core.base.settings import ApplySettings
+from tasks.core.results.drafts import Draft
 from tasks.core.results.findings import Applied
-from tasks.core.results.record import ApplyRecord, make_apply_record
-from tasks.export import deliver, export_cells
+from tasks.core.results.record import ApplyRecord, content_of, make_apply_record
+from tasks.export import deliver, find_results
 from tasks.planning import plan_partitions
 from tasks.saved_model import find_model, load_clusters, load_components
 from tasks.stage import batched, with_retries
@@ -61,12 +62,14 @@ def _all_stages(run: Run, settings: ApplySettings) -> tuple[Applied, ApplyRecord
     labels = label_cells(embeddings, clusters, settings, wait_for=embedded_from)
     given = [*cells_from, *embedded_from]
     found = Applied(matrix, model, components, clusters, embeddings, labels)
-    content = make_apply_record(settings, found, run.costs, run.origin).content
-    exported = export_cells(
-        matrix.cells, embeddings, labels, content, run.draft, settings, wait_for=given, return_state=True
-    )
-    standing = exported.result().standing
     record = make_apply_record(settings, found, run.costs, run.origin)
-    if standing:
-        return found, record.model_copy(update={"outputs": standing})
-    return found, cast("ApplyRecord", deliver(run.draft, untraced(record), settings, wait_for=[exported]))
+    content = content_of(record, found)
+    standing = find_results(content, settings, wait_for=[*given, labels])
+    if standing.outputs:
+        return found, record.model_copy(update={"outputs": standing.outputs, "content": content})
+
+    draft = Draft.of(content)
+    exported = exported_cells(found.labelled, draft, settings, wait_for=[standing])
+    written = [run.result() for run in exported]
+    record = make_apply_record(settings, found, run.costs, run.origin).model_copy(update={"content": content})
+    return found, deliver(written, draft, untraced(record), settings)

@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.runtime import deployment, flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
-from prefect.utilities.annotations import opaque
 
 from flows.artifacts import show_results
 from flows.credentials import hold
@@ -30,7 +29,7 @@ from tasks.core.numerics.workers import put_to_work
 from tasks.core.results.costs import Costs
 from tasks.core.results.dated import DatedOutput
 from tasks.core.results.delivery import check_free
-from tasks.core.results.drafts import Draft, drafting
+from tasks.core.results.drafts import held
 from tasks.core.results.housekeeping import keep_only
 from tasks.core.results.record import Origin, Record
 from tasks.core.results.results import may_write
@@ -66,12 +65,10 @@ class Run:
 
     Attributes:
         origin: the run itself, as its record names it.
-        draft: where its results are made.
         costs: what its stages cost.
     """
 
     origin: Origin
-    draft: Draft
     costs: Costs
 
 
@@ -102,8 +99,8 @@ def carry_out(
     dated.check()
     check_free(output, may_write(settings))
     store.claim()
-    with drafting(output) as draft, told_to_prefect(shares), _marked(settings) as mark, _at_work(settings) as engine:
-        found, record = _until_whole(settings, all_stages, mark, draft, engine)
+    with held(output), told_to_prefect(shares), _marked(settings) as mark, _at_work(settings) as engine:
+        found, record = _until_whole(settings, all_stages, mark, engine)
         mark.end(found)
     dated.point()
     keep_only(settings, mark.name)
@@ -121,16 +118,8 @@ def _origin(run: str) -> Origin:
     )
 
 
-def untraced(value: T) -> T:
-    """Give a task a value that Prefect is not to look through for what it hangs on: `wait_for` says so.
-
-    Of a large run, the references of all partitions are in it.
-    """
-    return cast("T", opaque(value))
-
-
 def _until_whole(
-    settings: S, all_stages: Callable[[Run, S], tuple[object, R]], mark: RunMarker, draft: Draft, engine: Engine
+    settings: S, all_stages: Callable[[Run, S], tuple[object, R]], mark: RunMarker, engine: Engine
 ) -> tuple[object, R]:
     """Run all stages; where an object of the store turns out to be damaged, again: what is whole is found there."""
     damaged: list[str] = []
@@ -139,7 +128,7 @@ def _until_whole(
         costs = Costs(damaged)
         try:
             with limited(Limits(costs, engine.steps, settings.stage_timeout)):
-                return all_stages(Run(origin, draft.emptied(), costs), settings)
+                return all_stages(Run(origin, costs), settings)
         except CorruptObjectError as error:
             if len(damaged) == _MOST_REPAIRS:
                 raise

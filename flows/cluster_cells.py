@@ -1,13 +1,14 @@
 """The flow: from a dataset in Tahoe's layout to `embeddings.csv` and `pca_variance.csv`."""
 
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 from prefect import flow, unmapped
 from prefect.client.schemas.objects import State
 
-from flows.carry_out import OPTIONS, Run, carry_out, untraced
+from flows.carry_out import OPTIONS, Run, carry_out
 from flows.parameters import takes_settings
-from flows.partitions import Runs, normalized_cells, results
+from flows.partitions import Runs, exported_cells, normalized_cells, results, untraced
 from flows.run_name import run_name
 from tasks.clustering import cluster
 from tasks.core.base.recipes import NONE
@@ -17,15 +18,16 @@ from tasks.core.dataset.plan import check_sizes
 from tasks.core.model.series import ALONE, fitted
 from tasks.core.references.batches import Batch
 from tasks.core.references.cells import Normalized
+from tasks.core.results.drafts import Draft
 from tasks.core.results.findings import Clustered, Embedded, Findings, Fit, Insights, Prepared
-from tasks.core.results.record import RunRecord, make_record
+from tasks.core.results.record import RunRecord, content_of, make_record
 from tasks.correction import correct_batches
-from tasks.export import deliver, export
+from tasks.export import deliver, export, find_results
 from tasks.genes import choose_genes, prepare_genes
 from tasks.insight import find_communities, find_markers, judge, map_cells
 from tasks.planning import plan_partitions
 from tasks.report import write_report
-from tasks.series import conclude, continue_series
+from tasks.series import conclude, continue_series, export_history
 from tasks.stage import batched, with_retries
 from tasks.svd import embed, fit_svd
 
@@ -120,20 +122,33 @@ def _all_stages(run: Run, settings: Settings) -> tuple[Findings, RunRecord]:
     )
 
     fit = Fit(matrix, prepared, model, embedded, clusters, Insights(markers, cell_map, scores))
-    found_by = [*cells_from, *points_from, model, *filter(None, [chosen, *clusters.by_column.values(), markers])]
-    so_far = make_record(settings, Findings(fit, place, None), run.costs, run.origin)
+    known_by = [*cells_from, *points_from, model, *filter(None, [chosen, *clusters.by_column.values(), markers])]
+    content = content_of(make_record(settings, Findings(fit, place, None), run.costs, run.origin), fit)
     # Of a series in which something has changed, the history goes on.
-    content = None if settings.series and not place.unchanged else so_far.content
-    exported = export(untraced(fit), content, run.draft, settings, wait_for=found_by, return_state=True)
-    standing = exported.result().standing
+    has_more = bool(settings.series) and not place.unchanged
+    standing = find_results(None if has_more else content, settings, wait_for=known_by)
     learnt = fitted(plan, cells, order, model, clustering)
-    entry = conclude(run.origin.run, plan, learnt, place, run.draft, settings) if settings.series else None
+    entry = conclude(run.origin.run, plan, learnt, place, settings) if settings.series else None
     found = Findings(fit, place, entry)
+    if standing.outputs:
+        record = make_record(settings, found, run.costs, run.origin)
+        return found, record.model_copy(update={"outputs": standing.outputs, "content": content})
+    told_by = [standing, *filter(None, [cell_map, scores, entry])]
+    return found, _write_results(run, settings, found, content, told_by)
+
+
+def _write_results(
+    run: Run, settings: Settings, found: Findings, content: str | None, told_by: Sequence[Any]
+) -> RunRecord:
+    fit, draft, (standing, *_) = found.fit, Draft.of(content), told_by
+    exported = exported_cells(fit.labelled, draft, settings, wait_for=[standing])
+    exported.append(export.submit(untraced(fit), draft, settings, wait_for=[standing], return_state=False))
+    if found.entry:
+        exported.append(export_history.submit(found.entry, draft, settings))
     so_far = make_record(settings, found, run.costs, run.origin)
-    if standing:
-        return found, so_far.model_copy(update={"outputs": standing})
-    found_by = [*found_by, *filter(None, [cell_map, scores, entry])]
-    page = write_report(untraced(fit), untraced(so_far), run.draft, settings, wait_for=found_by, return_state=True)
-    page.result()
-    record = make_record(settings, found, run.costs, run.origin)
-    return found, cast("RunRecord", deliver(run.draft, untraced(record), settings, wait_for=[exported, page]))
+    exported.append(
+        write_report.submit(untraced(fit), untraced(so_far), draft, settings, wait_for=told_by, return_state=False)
+    )
+    written = [run.result() for run in exported]
+    record = make_record(settings, found, run.costs, run.origin).model_copy(update={"content": content})
+    return deliver(written, draft, untraced(record), settings)

@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from prefect.exceptions import UnfinishedRun
 from prefect.futures import PrefectFuture
+from prefect.utilities.annotations import opaque
 
 from tasks.core.base.errors import CorruptObjectError
 from tasks.core.base.progress import Progress, report
@@ -15,7 +16,11 @@ from tasks.core.dataset.landing import check_skipped
 from tasks.core.dataset.quality_control import passing
 from tasks.core.references.batches import Batch, in_batches
 from tasks.core.references.cells import GeneOrder, Plan
-from tasks.core.results.findings import Matrix
+from tasks.core.references.model import Exported
+from tasks.core.results.drafts import Draft
+from tasks.core.results.embeddings import parts_of
+from tasks.core.results.findings import LabelledCells, Matrix
+from tasks.export import export_csv, export_part
 from tasks.matrix import build_counts, order_genes
 from tasks.normalization import normalize
 from tasks.quality import check_quality
@@ -84,6 +89,31 @@ def normalized_cells(
     )
     last = check if recipe.checks_cells else build
     return Normalization(matrix, sizes, [chain[last.name] for chain in chains], [chain[scale.name] for chain in chains])
+
+
+def exported_cells(
+    cells: LabelledCells, draft: Draft, settings: RunSettings, wait_for: Sequence[Any]
+) -> list[PrefectFuture[Exported]]:
+    """Write the table of cells, a part a task, and one CSV file of all unless that is too long."""
+    rows = [part.cells for part in cells.cells]
+    has_one_csv = sum(rows) <= settings.csv_rows
+    exported = [
+        export_part.submit(
+            *(untraced(cells.part(of)), number, not has_one_csv, draft, settings), wait_for=wait_for, return_state=False
+        )
+        for number, of in enumerate(parts_of(rows))
+    ]
+    if has_one_csv:
+        exported.append(export_csv.submit(untraced(cells), draft, settings, wait_for=wait_for, return_state=False))
+    return exported
+
+
+def untraced(value: T) -> T:
+    """Give a task a value that Prefect is not to look through for what it hangs on: `wait_for` says so.
+
+    Of a large run, the references of all partitions are in it.
+    """
+    return cast("T", opaque(value))
 
 
 def results(chains: Iterable[Chain], sizes: Sequence[int]) -> dict[str, Batch[Any]]:

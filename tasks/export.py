@@ -8,61 +8,64 @@ from prefect import get_run_logger
 
 from tasks.core.base.environment import environment
 from tasks.core.base.settings import RunSettings, Settings
-from tasks.core.references.cells import Cells
-from tasks.core.references.model import Embedding, Exported, Labels
+from tasks.core.references.model import Exported
 from tasks.core.results import delivery, results
 from tasks.core.results.drafts import Draft
-from tasks.core.results.findings import CLUSTER, Fit, LabelledCells
+from tasks.core.results.embeddings import write_csv, write_part
+from tasks.core.results.findings import Fit, LabelledCells
 from tasks.core.results.record import Record
+from tasks.core.results.tables import cell_tables
 from tasks.core.storage.store import Outcome, output_of, store_of
 from tasks.stage import stage
 
 R = TypeVar("R", bound=Record)
 
 
-@stage(name="export", task_run_name="write results")
-def export(fit: Fit, content: str | None, draft: Draft, settings: Settings) -> Outcome[Exported]:
-    """Write the tables of cells, variance, components and clusters, and pictures of them.
+@stage(name="export", task_run_name="look for the same results")
+def find_results(content: str | None, settings: RunSettings) -> Outcome[Exported]:
+    """Find the results of this content that an earlier run has left in the output, whole: they stay as they are."""
+    output = output_of(settings)
+    there = delivery.find_delivered(output, content)
+    if there:
+        get_run_logger().info("%s has the results of a run that found the same: they are left as they are", output.url)
+    return Outcome(Exported(outputs=there or None), cached=bool(there), place="output")
 
-    Where the output has them already, of this content, they are left as they are.
-    """
-    return _unless_there(content, settings) or _write(
-        draft, lambda folder: results.export(store_of(settings), folder, fit, settings)
-    )
 
-
-@stage(name="export")
-def export_cells(
-    cells: Sequence[Cells],
-    embeddings: Sequence[Embedding],
-    labels: Labels,
-    content: str | None,
-    draft: Draft,
-    settings: RunSettings,
+@stage(name="export", takes_a_slot=True, task_run_name="write part {number} of the cells")
+def export_part(
+    cells: LabelledCells, number: int, has_csv: bool, draft: Draft, settings: RunSettings
 ) -> Outcome[Exported]:
-    """Write the table of cells; where the output has it already, of this content, it is left as it is."""
-    made_of = LabelledCells(cells, embeddings, {CLUSTER: labels})
-    return _unless_there(content, settings) or _write(
-        draft, lambda folder: results.export_cells(store_of(settings), folder, made_of, settings)
-    )
+    """Write a part of the table of cells as Parquet and, where there is no one CSV file of all, as CSV."""
+
+    def write(folder: Path) -> None:
+        write_part(cell_tables(store_of(settings), cells), folder, number, has_csv=has_csv)
+
+    return _written(draft, f"part-{number}", write, settings)
+
+
+@stage(name="export", takes_a_slot=True, task_run_name="write embeddings.csv")
+def export_csv(cells: LabelledCells, draft: Draft, settings: RunSettings) -> Outcome[Exported]:
+    """Write the table of cells as one CSV file."""
+    return _written(draft, "csv", lambda folder: write_csv(cell_tables(store_of(settings), cells), folder), settings)
+
+
+@stage(name="export", takes_a_slot=True, task_run_name="write tables and pictures")
+def export(fit: Fit, draft: Draft, settings: Settings) -> Outcome[Exported]:
+    """Write the tables of variance, components, clusters and genes, pictures, and AnnData where asked for."""
+    return _written(draft, "tables", lambda folder: results.export(store_of(settings), folder, fit, settings), settings)
 
 
 @stage(name="delivery", task_run_name="deliver results")
-def deliver(draft: Draft, record: R, settings: RunSettings) -> R:
+def deliver(exported: Sequence[Exported], draft: Draft, record: R, settings: RunSettings) -> R:
     """Put all that was written, and the record, in the place of what an earlier run has left in the output."""
-    return delivery.deliver(draft, output_of(settings), record)
+    made = (one for part in exported for one in part.outputs or ())
+    return delivery.deliver(draft, output_of(settings), record, made)
 
 
-def _unless_there(content: str | None, settings: RunSettings) -> Outcome[Exported] | None:
+def _written(draft: Draft, step: str, write: Callable[[Path], None], settings: RunSettings) -> Outcome[Exported]:
+    """Write files of the draft, unless a run that did not come to its end has left them there."""
     output = output_of(settings)
-    there = delivery.find_delivered(output, content)
-    if not there:
-        return None
-    get_run_logger().info("%s has the results of a run that found the same: they are left as they are", output.url)
-    return Outcome(Exported(standing=there), cached=True, place="output")
-
-
-def _write(draft: Draft, write: Callable[[Path], None]) -> Outcome[Exported]:
-    with draft.opened() as folder:
-        write(folder)
-    return Outcome(Exported(standing=None), cached=False, environments=frozenset({environment()}))
+    if there := draft.find(output, step):
+        return Outcome(Exported(outputs=there), cached=True, place="output")
+    made = draft.write(output, write, step)
+    return Outcome(Exported(outputs=made), cached=False, environments=frozenset({environment()}))

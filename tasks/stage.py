@@ -61,13 +61,19 @@ class _Stage(Task[P, R]):
         return made
 
 
-def stage(name: str, **options: Any) -> _Maker:
-    """Make a task of a function that reads and writes the store alone."""
+def stage(name: str, *, takes_a_slot: bool = False, **options: Any) -> _Maker:
+    """Make a task of a function that reads and writes the store alone.
+
+    Args:
+        name: of the stage.
+        takes_a_slot: whether it waits for one of the run's, as batches do: for tasks of which many are submitted.
+        options: Prefect's.
+    """
 
     def of(function: Callable[..., Any], /) -> Task[..., Any]:
         @wraps(function)
         def counted(*arguments: Any, **named: Any) -> Any:
-            with _at_work(name):
+            with _slot(is_networked=False) if takes_a_slot else nullcontext(), _at_work(name):
                 given = function(*arguments, **named)
             outcome = given if isinstance(given, Outcome) else Outcome(given, False, frozenset({environment()}))
             note = f"found in the {outcome.place}" if outcome.cached else ""

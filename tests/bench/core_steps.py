@@ -12,9 +12,10 @@ from tasks.core.model import fit_kmeans, fit_svd
 from tasks.core.numerics.fold import Blocks
 from tasks.core.references.cells import Cells, Counts, GeneOrder, Normalized, Plan
 from tasks.core.results import results
-from tasks.core.results.delivery import describe
-from tasks.core.results.drafts import drafting
+from tasks.core.results.drafts import Draft, held
+from tasks.core.results.embeddings import write_csv, write_part
 from tasks.core.results.findings import Clustered, Embedded, Fit, Insights, Matrix, Prepared
+from tasks.core.results.tables import cell_tables
 from tasks.core.storage.store import Outcome, Store
 
 
@@ -55,9 +56,12 @@ def run(settings: Settings) -> None:
         clustered=Clustered(clustering, [], None),
         insights=Insights(None, None, None),
     )
-    with drafting(Store.at(settings.output)) as draft, draft.opened() as folder:
-        results.export(store, folder, fit, settings)
-        describe(folder)
+    output, draft = Store.at(settings.output), Draft.of(None)
+    with held(output):
+        draft.write(output, lambda folder: results.export(store, folder, fit, settings))
+        tables = cell_tables(store, fit.labelled)
+        draft.write(output, lambda folder: write_part(tables, folder, 0, has_csv=False))
+        draft.write(output, lambda folder: write_csv(cell_tables(store, fit.labelled), folder))
 
 
 def _each(settings: Settings, step: Callable[[Any], Outcome[Any]], parts: Sequence[Any]) -> list[Any]:

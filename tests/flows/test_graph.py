@@ -52,9 +52,9 @@ PLAIN = {
     "fit_svd": all_of("normalize") | {"order_genes"},
     **each("embed", "normalize {}", "order_genes", "fit_svd"),
     "cluster": all_of("embed") | {"fit_svd"},
-    "export": all_of("build_counts", "embed") | {"fit_svd", "cluster"},
-    "write_report": all_of("build_counts", "embed") | {"fit_svd", "cluster"},
-    "deliver": {"export", "write_report"},
+    "find_results": all_of("build_counts", "embed") | {"fit_svd", "cluster"},
+    **{key: {"find_results"} for key in ("export_part", "export_csv", "export", "write_report")},
+    "deliver": {"export_part", "export_csv", "export", "write_report"},
 }
 ATLAS = {
     **PARTITIONS,
@@ -71,20 +71,11 @@ ATLAS = {
     "find_markers": all_of("normalize") | {"plan_partitions", "order_genes", "cluster"},
     "map_cells": {"correct_batches"},
     "judge": all_of("check_quality", "embed") | {"correct_batches", "cluster", "find_communities"},
-    "export": all_of("check_quality")
+    "find_results": all_of("check_quality")
     | {"correct_batches", "fit_svd", "choose_genes", "cluster", "find_communities", "find_markers"},
-    "write_report": all_of("check_quality")
-    | {
-        "correct_batches",
-        "fit_svd",
-        "choose_genes",
-        "cluster",
-        "find_communities",
-        "find_markers",
-        "map_cells",
-        "judge",
-    },
-    "deliver": {"export", "write_report"},
+    **{key: {"find_results"} for key in ("export_part", "export_csv", "export")},
+    "write_report": {"find_results", "map_cells", "judge"},
+    "deliver": {"export_part", "export_csv", "export", "write_report"},
 }
 APPLIED = {
     "find_model": set(),
@@ -95,9 +86,12 @@ APPLIED = {
     **NORMALIZED,
     **each("embed", "normalize {}", "order_genes", "load_components"),
     "label_cells": all_of("embed") | {"load_clusters"},
-    "export_cells": all_of("build_counts", "embed") | {"label_cells"},
-    "deliver": {"export_cells"},
+    "find_results": all_of("build_counts", "embed") | {"label_cells"},
+    **{key: {"find_results"} for key in ("export_part", "export_csv")},
+    "deliver": {"export_part", "export_csv"},
 }
+
+AFTERWARDS = {"export_part", "export_csv", "export", "write_report", "deliver"}
 
 
 @pytest.fixture
@@ -141,7 +135,7 @@ def test_what_the_output_has_already_is_neither_reported_nor_delivered_again(
     settings: dict[str, Any], prefect_server: None
 ) -> None:
     cluster_cells(**settings)
-    expected = {task: of for task, of in PLAIN.items() if task not in {"write_report", "deliver"}}
+    expected = {task: of for task, of in PLAIN.items() if task not in AFTERWARDS}
     assert edges_of(cluster_cells(**settings, return_state=True), len(expected)) == expected
 
 

@@ -1,5 +1,6 @@
 """What a run does to the folder that it leaves its results in."""
 
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ from flows.endings import settle_mark
 from tasks.core.base.errors import CorruptObjectError, StoreError
 from tasks.core.base.settings import Settings
 from tasks.core.results.as_anndata import write_anndata
+from tasks.core.results.embeddings import parts_of
 from tasks.core.results.results import may_write
 from tasks.core.storage.runs import RunMarker, marks
 from tasks.core.storage.store import Store
@@ -92,6 +94,29 @@ def test_a_run_that_finds_the_same_leaves_the_results_as_they_are(run: Run, data
     assert run(dataset=dataset, workers=3, **SIZES).record["settings"]["workers"] == 3
     assert seen().keys() == before.keys()
     assert {name for name, (_, data) in seen().items() if data != before[name][1]} <= {"run.json", "report.html"}
+
+
+def test_parts_that_a_run_has_written_are_found_by_the_next_one(
+    run: Run, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise StoreError("no place is left")
+
+    sizes = SIZES | {"partition_cells": 10}
+    whole = run(dataset=dataset, output=tmp_path / "whole", **sizes)
+    monkeypatch.setattr("flows.partitions.parts_of", partial(parts_of, part_rows=20))
+    with monkeypatch.context() as context:
+        context.setattr("tasks.core.results.delivery.deliver", fail)
+        failed = run(dataset=dataset, csv_rows=0, **sizes)
+    assert (failed.code, (failed.output / "run.json").exists()) == (1, False)
+    again = run(dataset=dataset, csv_rows=0, **sizes)
+    # Three parts, and the tables; the report tells of this run.
+    assert (again.code, again.steps("cached")["export"]) == (0, 4)
+    assert pl.read_parquet(again.output / "embeddings").equals(pl.read_parquet(whole.output / "embeddings"))
+    assert [path.name for path in sorted((again.output / "embeddings-csv").iterdir())] == [
+        f"part-0000{at}.csv" for at in range(3)
+    ]
+    assert not (again.output / ".results").exists()
 
 
 def test_results_of_which_one_is_gone_are_written_again(run: Run, dataset: Path) -> None:

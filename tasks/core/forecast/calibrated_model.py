@@ -22,8 +22,8 @@ from tasks.core.numerics.krylov import BlockKrylov
 from tasks.core.numerics.lloyd import sum_up
 from tasks.core.numerics.moments import Moments
 from tasks.core.references.model import Components, Embedding
-from tasks.core.results.delivery import describe
-from tasks.core.results.embeddings import harmless, write_embeddings
+from tasks.core.results.drafts import describe
+from tasks.core.results.embeddings import harmless, write_csv, write_part
 from tasks.core.results.tables import with_components
 
 # Passes whose orthogonalization is timed: of a usual fit.
@@ -81,7 +81,8 @@ def time_export(sample: Sample, embedding: Embedding, folder: Path, timer: Timer
     def export() -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        write_embeddings([table()], folder, csv_in_parts=False)
+        write_part([table()], folder, 0, has_csv=False)
+        write_csv([table()], folder)
         describe(folder)
 
     rows = len(z_nk)

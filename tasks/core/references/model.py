@@ -185,14 +185,10 @@ class Output(Reference):
 
 
 class Exported(Reference):
-    """What became of the results of a run.
-
-    Attributes:
-        standing: files that an earlier run has left in the output, of the same content; None where they are made anew.
-    """
+    """Files of the results, by their places in the output; None where there are none yet."""
 
     # Not an empty tuple, of which there is one in all of Python: Prefect would take it for this result elsewhere.
-    standing: tuple[Output, ...] | None
+    outputs: tuple[Output, ...] | None
 
 
 class SavedModel(Reference):

@@ -1,132 +1,190 @@
-"""Where the results of a run are made before any of them is delivered: a folder that no other run gets."""
+"""Drafts: folders `.results/<name>/` of an output, in which the results of a run are made before any is delivered.
 
-import fcntl
+They are of the output itself, so that a large part goes up once, as soon as it is made, and a run that makes the same
+after a crash finds it there. A marker tells the folder of drafts from other people's.
+"""
+
+import errno
 import hashlib
-import os
+import re
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import IO, Self
+from tempfile import TemporaryDirectory
+from typing import Self
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, Field, ValidationError
 
 from tasks.core.base.errors import StoreError, TahoeFlowError, first_line
+from tasks.core.references.model import Output
+from tasks.core.storage.files import Files
 from tasks.core.storage.store import Reference, Store
 
-# In the output where that is local, so that moving a file there is one rename.
-_BESIDE = ".results"
-# By it a folder of drafts is known, and whether a run is at work in it.
-_LOCK = "tahoe-flow.lock"
+DRAFTS = ".results"
+# On a local disk a run that is at work has it locked.
+_MARKER = f"{DRAFTS}/tahoe-flow.lock"
+# Of a delivery under way: what was in the output, and what is to come.
+JOURNAL = "journal.json"
+_DRAFT = re.compile(rf"{re.escape(DRAFTS)}/([0-9a-f]{{32}})/.+")
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
+
+
+class Listing(BaseModel):
+    """What lists files of this project; anybody may have written it."""
+
+    outputs: tuple[Output, ...]
+
+    @classmethod
+    def parse(cls, data: bytes | None) -> Self | None:
+        """Read a listing; None where it is none."""
+        try:
+            return cls.model_validate_json(data or b"")
+        except ValidationError:
+            return None
 
 
 class Draft(Reference):
-    """A folder of this machine with the results of a run, as far as they are made."""
+    """A folder of an output in which the results of a run are made.
 
-    folder: str
+    Attributes:
+        name: the same where the results are to be the same.
+    """
 
-    def emptied(self) -> Self:
-        """Remove what an attempt before has left in it."""
-        shutil.rmtree(self.folder)
-        Path(self.folder).mkdir()
-        return self
+    name: str = Field(pattern="^[0-9a-f]{32}$")
 
-    @contextmanager
-    def opened(self) -> Iterator[Path]:
-        """Give the folder to write to.
+    @classmethod
+    def of(cls, content: str | None) -> Self:
+        """Give the draft of results of this content, a digest; of unknown content, one that no other run finds."""
+        return cls(name=content[:32] if content else uuid.uuid4().hex)
+
+    def place(self, name: str) -> str:
+        """Give the place of a file in the output, as long as it is not delivered."""
+        return f"{DRAFTS}/{self.name}/{name}"
+
+    def find(self, output: Store, step: str) -> tuple[Output, ...]:
+        """Give the files that a step has left here, if all are whole; none where they are not."""
+        found = Listing.parse(output.files.read(self.place(f"{step}.json")))
+        outputs: tuple[Output, ...] = found.outputs if found else ()
+        return outputs if all(output.files.size(self.place(made.name)) == made.size for made in outputs) else ()
+
+    def write(self, output: Store, write: Callable[[Path], None], step: str | None = None) -> tuple[Output, ...]:
+        """Have files written to a folder of this machine, move them here, and give their names, sizes and digests.
+
+        Args:
+            output: where the draft is.
+            write: writes them to the folder that it is given.
+            step: name under which `find` finds them.
 
         Raises:
-            StoreError: it cannot be written.
+            StoreError: they cannot be written.
         """
-        with _told_of(Path(self.folder)):
-            yield Path(self.folder)
+        files, here = output.files, Path(output.locate(self.place("")))
+        try:
+            if files.is_local:
+                here.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=here if files.is_local else None, prefix="tahoe-flow-") as folder:
+                write(Path(folder))
+                made = describe(Path(folder))
+                for one in made:
+                    files.move_in(Path(folder, one.name), self.place(one.name))
+        except TahoeFlowError:
+            raise
+        except OSError as error:
+            raise StoreError(f"cannot write results to {output.url}: {error.strerror or first_line(error)}") from error
+        if step:
+            files.write(self.place(f"{step}.json"), Listing(outputs=made).model_dump_json().encode())
+        return made
 
 
 @contextmanager
-def drafting(output: Store) -> Iterator[Draft]:
-    """Give a run a folder for its results, removed in the end, and the output to itself for as long as that takes.
+def held(output: Store) -> Iterator[None]:
+    """Keep other runs of this machine out of an output, where its disk has locks; clear its drafts in the end.
 
-    What runs that were killed have left there is removed. A lock, which dies with its process, tells them from one
-    that is alive; where a shared folder has no locks, nothing is removed, and each run has a folder of its own.
+    Those of a run that failed stay: the next one finds in them what is made.
 
     Raises:
         StoreError: another run is at work on this output, or it cannot be written.
     """
-    drafts = _folder_for(output)
-    with _told_of(drafts):
-        lock, is_alone = _lock(drafts, output)
-    with lock:
-        with _told_of(drafts):
-            if is_alone:
-                _clear(drafts)
-            folder = tempfile.mkdtemp(dir=drafts)
+    files = output.files
+    _check_ours(output)
+    if not files.is_local:
+        # Nothing tells a run that is at work from one that was killed.
+        files.write(_MARKER, b"")
+    with _lock(output) if files.is_local else nullcontext(False) as is_alone:
         try:
-            yield Draft(folder=folder)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            yield
             if is_alone:
-                with suppress(OSError):
-                    # By the lock the next run knows what could not be removed.
-                    if [path.name for path in drafts.iterdir()] == [_LOCK]:
-                        (drafts / _LOCK).unlink()
-                        drafts.rmdir()
+                remove_drafts(files, drafts(files))
+        finally:
+            with suppress(StoreError):
+                if [entry.path for entry in files.walk(DRAFTS)] == [_MARKER]:
+                    files.remove(_MARKER)
+                    files.remove_emptied(DRAFTS)
 
 
-def _folder_for(output: Store) -> Path:
-    if output.files.is_local:
-        return Path(output.files.root) / _BESIDE
-    # The same one for each run of this user on this machine into this output.
-    digest = hashlib.sha256(output.url.rstrip("/").encode()).hexdigest()
-    return Path(tempfile.gettempdir()) / f"tahoe-flow-{os.getuid()}-{digest[:16]}"
+def describe(folder: Path) -> tuple[Output, ...]:
+    """Give the name, size and digest of each file of a folder, in order of their names."""
+    made = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        made.append(Output(name=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=digest))
+    return tuple(made)
 
 
-def _lock(drafts: Path, output: Store) -> tuple[IO[bytes], bool]:
-    """Lock a folder of drafts, and say whether that keeps others out: not every shared folder has locks."""
-    drafts.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        # A run that ends meanwhile removes folder and lock.
-        with suppress(FileNotFoundError):
-            drafts.mkdir(0o700, exist_ok=True)
-            _check_ours(drafts, output)
-            lock = (drafts / _LOCK).open("ab")
-            is_alone = _hold(lock, output)
-            if not is_alone or os.path.samestat(os.fstat(lock.fileno()), (drafts / _LOCK).stat()):
-                return lock, is_alone
-            lock.close()
+def drafts(files: Files) -> set[str]:
+    """Give the names of all drafts in an output."""
+    paths = (entry.path for entry in (files.walk(DRAFTS) if not is_file(files, DRAFTS) else ()))
+    return {found[1] for path in paths if (found := _DRAFT.fullmatch(path))}
 
 
-def _hold(lock: IO[bytes], output: Store) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        message = f"another run is at work on {output.url}: wait for its end, or choose another --output"
-        raise StoreError(message) from None
-    except OSError:
-        return False
-    return True
-
-
-def _check_ours(drafts: Path, output: Store) -> None:
-    left = {path.name for path in drafts.iterdir()}
-    is_ours = not drafts.is_symlink() and (not left or _LOCK in left)
-    # Anybody can make a folder among the temporary ones.
-    if not is_ours or not (output.files.is_local or drafts.stat().st_uid == os.getuid()):
-        raise StoreError(
-            f"{drafts} is where a run makes its results, and no run's: move it, or choose another --output"
-        )
-
-
-def _clear(drafts: Path) -> None:
-    for left in drafts.iterdir():
-        if left.name != _LOCK:
-            shutil.rmtree(left, ignore_errors=True)
+def remove_drafts(files: Files, names: Iterable[str]) -> None:
+    """Remove drafts of these names with all that is in them."""
+    for name in names:
+        folder = f"{DRAFTS}/{name}"
+        # First what tells its run that it has been overtaken.
+        files.remove(f"{folder}/{JOURNAL}")
+        if files.is_local:
+            shutil.rmtree(files.locate(folder), ignore_errors=True)
+        else:
+            for entry in files.walk(folder):
+                files.remove(entry.path)
 
 
 @contextmanager
-def _told_of(folder: Path) -> Iterator[None]:
+def _lock(output: Store) -> Iterator[bool]:
+    """Lock a local folder of drafts, and say whether that keeps others out: not every shared folder has locks."""
+    marker = Path(output.locate(_MARKER))
+    lock = FileLock(marker, blocking=False, fallback_to_soft=False)
     try:
-        yield
-    except TahoeFlowError:
-        raise
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        message = f"another run is at work on {output.url}: wait for its end, or choose another --output"
+        raise StoreError(message) from None
     except OSError as error:
-        raise StoreError(f"cannot write to {folder}: {error.strerror or first_line(error)}") from error
+        if error.errno not in _NO_LOCKS:
+            raise StoreError(f"cannot write {marker}: {error.strerror or first_line(error)}") from error
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
+
+
+def _check_ours(output: Store) -> None:
+    files = output.files
+    # Two runs may begin at once, and the marker be there by now.
+    is_taken = files.size(_MARKER) is None and any(files.walk(DRAFTS)) and files.size(_MARKER) is None
+    if is_taken or files.is_linked(DRAFTS) or is_file(files, DRAFTS):
+        raise StoreError(
+            f"{output.locate(DRAFTS)} is where a run makes its results, and no run's: move it, or choose another "
+            "--output"
+        )
+
+
+def is_file(files: Files, folder: str) -> bool:
+    """Whether a file is in the place of a local folder."""
+    return files.is_local and Path(files.locate(folder)).is_file()

@@ -1,10 +1,9 @@
 """The table of cells in files: as Parquet in parts, and as CSV in one file, or in parts where the rows are many."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, groupby
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain, groupby
 from pathlib import Path
-from typing import BinaryIO
 
 import polars as pl
 import pyarrow as pa
@@ -19,24 +18,40 @@ _GROUP_BYTES = 2**25
 _FORMULA = r"^[=+\-@\t\r]"
 
 
-def write_embeddings(
-    tables: Iterable[pa.Table], folder: Path, *, csv_in_parts: bool, part_rows: int = PART_ROWS
-) -> None:
-    """Write a table that comes piece by piece; no more of it than a row group and a piece is in memory.
+def parts_of(rows: Sequence[int], part_rows: int = PART_ROWS) -> list[slice]:
+    """Give which pieces, of so many rows, each part has: it ends with the piece that brings it to `part_rows`."""
+    first_rows = [0, *accumulate(rows)][: len(rows)]
+    groups = groupby(range(len(rows)), lambda at: first_rows[at] // part_rows)
+    return [slice(of[0], of[-1] + 1) for of in (list(group) for _, group in groups)]
+
+
+def write_part(tables: Iterable[pa.Table], folder: Path, number: int, *, has_csv: bool) -> None:
+    """Write a part of the table, which comes piece by piece; no more than a row group and a piece is in memory.
 
     Args:
         tables: the pieces, at least one, of the same columns.
-        folder: where the files go: `embeddings/part-00000.parquet` and so on, and `embeddings.csv`, or
-            `embeddings-csv/part-00000.csv` and so on, with the same rows as the Parquet file of that number.
-        csv_in_parts: whether the CSV is in parts, each with a header.
-        part_rows: a part ends with the piece that brings it to so many rows.
+        folder: where the files go: `embeddings/part-00000.parquet`, and `embeddings-csv/part-00000.csv`.
+        number: of the part.
+        has_csv: whether there is a CSV file of the part, with a header.
     """
-    for number, (_, of_part) in enumerate(groupby(tables, _part_of(part_rows))):
-        parquet = folder / part_name(PARQUET_PARTS, number)
-        csv = folder / (part_name(CSV_PARTS, number) if csv_in_parts else EMBEDDINGS_CSV)
-        for path in (parquet, csv):
-            path.parent.mkdir(exist_ok=True)
-        _write_part(_row_groups(of_part), parquet, csv)
+    parquet, csv = folder / part_name(PARQUET_PARTS, number), folder / part_name(CSV_PARTS, number)
+    groups = _row_groups(tables)
+    first = next(groups)
+    # A dictionary of numbers that are all different takes more room than the numbers.
+    repeated = [field.name for field in first.schema if not pa.types.is_floating(field.type)]
+    parquet.parent.mkdir()
+    with pq.ParquetWriter(parquet, first.schema, use_dictionary=repeated) as writer:
+        for group in chain([first], groups):
+            writer.write_table(group)
+            if has_csv:
+                csv.parent.mkdir(exist_ok=True)
+                _append_csv(group, csv)
+
+
+def write_csv(tables: Iterable[pa.Table], folder: Path) -> None:
+    """Write all of the table as `embeddings.csv`."""
+    for group in _row_groups(tables):
+        _append_csv(group, folder / EMBEDDINGS_CSV)
 
 
 def harmless(table: pl.DataFrame) -> pl.DataFrame:
@@ -45,18 +60,6 @@ def harmless(table: pl.DataFrame) -> pl.DataFrame:
     is_formula = texts.str.contains(_FORMULA) & texts.cast(pl.Float64, strict=False).is_null()
     names = {name: f"'{name}" for name in table.columns if re.match(_FORMULA, name)}
     return table.with_columns(pl.when(is_formula).then("'" + texts).otherwise(texts).name.keep()).rename(names)
-
-
-def _part_of(part_rows: int) -> Callable[[pa.Table], int]:
-    """Give what tells, of one piece after the other, which part it begins in."""
-    rows = 0
-
-    def part(table: pa.Table) -> int:
-        nonlocal rows
-        first, rows = rows, rows + int(table.num_rows)
-        return first // part_rows
-
-    return part
 
 
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -70,15 +73,6 @@ def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting)
 
 
-def _write_part(groups: Iterator[pa.Table], parquet: Path, csv: Path) -> None:
-    first = next(groups)
-    # A dictionary of numbers that are all different takes more room than the numbers.
-    repeated = [field.name for field in first.schema if not pa.types.is_floating(field.type)]
-    with pq.ParquetWriter(parquet, first.schema, use_dictionary=repeated) as writer, csv.open("ab") as file:
-        for group in chain([first], groups):
-            writer.write_table(group)
-            _write_csv(group, file)
-
-
-def _write_csv(table: pa.Table, file: BinaryIO) -> None:
-    harmless(pl.DataFrame(table)).write_csv(file, include_header=file.tell() == 0)
+def _append_csv(table: pa.Table, path: Path) -> None:
+    with path.open("ab") as file:
+        harmless(pl.DataFrame(table)).write_csv(file, include_header=file.tell() == 0)

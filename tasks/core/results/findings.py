@@ -117,6 +117,11 @@ class LabelledCells:
     embeddings: Sequence[Embedding]
     clusterings: Mapping[str, Assigned]
 
+    def part(self, of: slice) -> "LabelledCells":
+        """Give some of the partitions."""
+        labels = {name: one.model_copy(update={"labels": one.labels[of]}) for name, one in self.clusterings.items()}
+        return LabelledCells(self.cells[of], self.embeddings[of], labels)
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -154,3 +159,8 @@ class Applied:
     clusters: Clusters
     embeddings: Sequence[Embedding]
     labels: Labels
+
+    @property
+    def labelled(self) -> LabelledCells:
+        """The cells with their embedding and clusters."""
+        return LabelledCells(self.matrix.cells, self.embeddings, {CLUSTER: self.labels})

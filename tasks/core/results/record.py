@@ -54,8 +54,7 @@ class Record(Reference):
         origin: what made it.
         environments: what made the results of the stages, which name them by their place here.
         outputs: the files of the results; none before they are delivered.
-        content: a digest of all that the results are made of, and of the code; where it is the same, so are they. None
-            where the record has more to tell: of what was damaged.
+        content: what `content_of` gives.
     """
 
     origin: Origin
@@ -128,9 +127,9 @@ class ApplyRecord(Record):
 
 
 def make_record(settings: Settings, found: Findings, costs: Costs, origin: Origin) -> RunRecord:
-    """Put together what `run.json` says of a fit."""
+    """Put together what `run.json` says of a fit, but for its content."""
     fit = found.fit
-    record = RunRecord(
+    return RunRecord(
         **_describe_run(settings, fit.matrix, costs, origin),
         recipe=settings.recipe_in_full,
         removed=_describe_removed(fit),
@@ -140,17 +139,31 @@ def make_record(settings: Settings, found: Findings, costs: Costs, origin: Origi
         scores=fit.insights.scores,
         series=_describe_series(found),
     )
-    return _with_content(record, fit)
 
 
 def make_apply_record(settings: ApplySettings, found: Applied, costs: Costs, origin: Origin) -> ApplyRecord:
-    """Put together what `run.json` says of a model that was applied."""
-    record = ApplyRecord(
+    """Put together what `run.json` says of a model that was applied, but for its content."""
+    return ApplyRecord(
         **_describe_run(settings, found.matrix, costs, origin),
         model=found.model.model_dump(mode="json"),
         clusters=found.labels.model_dump(include={"names", "sizes", "inertia"}),
     )
-    return _with_content(record, found)
+
+
+def content_of(record: Record, found: object) -> str | None:
+    """Digest all that results are made of, and the code: where it is the same, so are they; None where one was damaged.
+
+    Args:
+        record: of the run, as far as it has come.
+        found: the references of its stages.
+    """
+    if record.damaged:
+        return None
+    told = (code_digest(), record.model_dump_json(exclude=_OF_ONE_RUN))
+    digest = hashlib.sha256()
+    for text in (*told, *(ref.model_dump_json() for ref in objects_of(found))):
+        digest.update(f"{len(text)}:{text}".encode())
+    return digest.hexdigest()
 
 
 def read_record(output: Store, kind: type[R]) -> R:
@@ -163,16 +176,6 @@ def read_record(output: Store, kind: type[R]) -> R:
     if data is None:
         raise StoreError(f"{output.locate(RECORD)} is gone")
     return kind.model_validate_json(data)
-
-
-def _with_content(record: R, found: object) -> R:
-    if record.damaged:
-        return record
-    told = (code_digest(), record.model_dump_json(exclude=_OF_ONE_RUN))
-    digest = hashlib.sha256()
-    for text in (*told, *(ref.model_dump_json() for ref in objects_of(found))):
-        digest.update(f"{len(text)}:{text}".encode())
-    return record.model_copy(update={"content": digest.hexdigest()})
 
 
 def _describe_run(settings: RunSettings, matrix: Matrix, costs: Costs, origin: Origin) -> dict[str, Any]:

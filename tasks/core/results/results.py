@@ -1,5 +1,6 @@
 """The files that a run leaves: `embeddings.csv`, `pca_variance.csv`, the same and more as Parquet, and pictures."""
 
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from tasks.core.references.model import Labels
 from tasks.core.results.anndata_export import H5AD, ZARR_ZIP
 from tasks.core.results.as_anndata import write_anndata
 from tasks.core.results.delivery import CSV_PARTS, EMBEDDINGS_CSV, PARQUET_PARTS
-from tasks.core.results.embeddings import harmless, write_embeddings
-from tasks.core.results.findings import CLUSTER, Fit, LabelledCells
+from tasks.core.results.embeddings import harmless
+from tasks.core.results.findings import CLUSTER, Fit
 from tasks.core.results.history import HISTORY, HISTORY_PICTURE
 from tasks.core.results.pictures import EMBEDDING, SCREE, CellSample, write_scree
 from tasks.core.results.report import REPORT
@@ -51,12 +52,10 @@ def may_write(settings: RunSettings) -> list[str]:
 
 
 def export(store: Store, folder: Path, fit: Fit, settings: Settings) -> None:
-    """Write the tables and pictures beside each other; the tables are the model that `saved_model` reads."""
+    """Write all but the table of cells: small tables, which are the model that `saved_model` reads, and pictures."""
     model, clustering = fit.model, fit.clustered.clustering
-    cells = sum(part.cells for part in fit.matrix.cells)
-    sample = CellSample(cells, len(model.singular_values))
-    tables = sample.of(cell_tables(store, fit.labelled))
-    write_embeddings(tables, folder, csv_in_parts=cells > settings.csv_rows)
+    sample = CellSample(sum(part.cells for part in fit.matrix.cells), len(model.singular_values))
+    deque(sample.of(cell_tables(store, fit.labelled)), maxlen=0)
     sample.write_embedding(model, clustering, folder)
     write_scree(model, folder)
     components = component_table(model)
@@ -66,12 +65,6 @@ def export(store: Store, folder: Path, fit: Fit, settings: Settings) -> None:
     _write_clusters(store, clustering, folder)
     _write_genes(store, fit, folder)
     write_anndata(store, fit, settings, folder)
-
-
-def export_cells(store: Store, folder: Path, labelled: LabelledCells, settings: RunSettings) -> None:
-    """Write the table of cells alone, as Parquet and CSV."""
-    cells = sum(part.cells for part in labelled.cells)
-    write_embeddings(cell_tables(store, labelled), folder, csv_in_parts=cells > settings.csv_rows)
 
 
 def _write_components(store: Store, fit: Fit, folder: Path) -> None:

@@ -18,7 +18,7 @@ from tasks.core.numerics.normalize import NORMALIZATION
 from tasks.core.references.cells import Normalization, Vocabulary
 from tasks.core.references.model import Clusters, Components, Output, SavedModel
 from tasks.core.results.dated import newest_in
-from tasks.core.results.delivery import JOURNALS
+from tasks.core.results.drafts import DRAFTS
 from tasks.core.results.findings import CLUSTER
 from tasks.core.results.model_files import REMEDY, ModelTable, read_whole, size_of
 from tasks.core.results.record import RECORD
@@ -64,7 +64,7 @@ def find_model(settings: ApplySettings) -> SavedModel:
         files = _files(newest_in(settings.model, files), settings)
     if _place(files) == _place(output_of(settings).files):
         raise SettingsError(f"--output {settings.output} is where the model is: choose another for the results")
-    if files.size(RECORD) is None and any(files.walk(JOURNALS)):
+    if files.size(RECORD) is None and any(files.walk(DRAFTS)):
         raise ModelError(
             f"{files.locate(RECORD)} is not there yet: a run puts its results there, or was killed as it did; wait for "
             "its end, or run it again"

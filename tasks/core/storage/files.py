@@ -155,6 +155,14 @@ class Files:
         else:
             self._write(path, lambda: self.fs.put_file(str(local), self._key(path)))
 
+    def move(self, path: str, to: str) -> None:
+        """Move a file to another place here, in place of what is there; on S3 nothing of it comes this way."""
+        if self.is_local:
+            self._write(to, lambda: _move(self._there(path), self._disk(to)))
+        else:
+            self._write(to, lambda: self.fs.cp_file(self._key(path), self._key(to)))
+            self.remove(path)
+
     def size(self, path: str) -> int | None:
         """Size of a file in bytes, or None where there is no such file."""
         entry = self.entry(path)
@@ -165,8 +173,10 @@ class Files:
 
         def describe() -> Entry | None:
             if self.is_local:
-                found = self._there(path).stat()
-                return Entry(path, found.st_size, found.st_mtime)
+                with suppress(NotADirectoryError):
+                    found = self._there(path).stat()
+                    return Entry(path, found.st_size, found.st_mtime)
+                return None
             info = self.fs.info(self._key(path))
             is_file = info["type"] == "file"
             return Entry(path, int(info["size"]), info["LastModified"].timestamp()) if is_file else None

@@ -32,7 +32,7 @@ from tasks.core.numerics.block import decode_table
 from tasks.core.references.cells import Cells, Plan
 from tasks.core.results.anndata_export import AnnDataParts, write_h5ad, write_zarr_zip
 from tasks.core.results.anndata_table import TableRows
-from tasks.core.results.embeddings import write_embeddings
+from tasks.core.results.embeddings import write_csv, write_part
 from tasks.core.storage.store import store_of
 from tests.small_dataset import gene_table, random_cells, table_of, write_dataset
 
@@ -156,7 +156,8 @@ def test_what_a_table_can_hold_is_in_all_results(tmp_path: Path, name: str) -> N
     assert plan.columns == ("drug", "plate", "x")
     assert not plan.left_out
     assert table["x"].null_count == column.null_count
-    write_embeddings([table], tmp_path, csv_in_parts=False)
+    write_part([table], tmp_path, 0, has_csv=False)
+    write_csv([table], tmp_path)
     rows = pl.read_csv(tmp_path / "embeddings.csv", infer_schema=False)["x"].to_list()
     assert rows[0] is None
     assert (rows[1] or "").startswith(in_csv)

@@ -1,5 +1,6 @@
 """The table of cells in parts."""
 
+import shutil
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.results import embeddings
-from tasks.core.results.embeddings import write_embeddings
+from tasks.core.results.embeddings import parts_of, write_csv, write_part
 
 
 def pieces(number: int, rows: int = 7) -> Iterator[pa.Table]:
@@ -23,9 +24,14 @@ def pieces(number: int, rows: int = 7) -> Iterator[pa.Table]:
 
 
 def test_parts_hold_the_rows_of_the_one_file_in_their_order(tmp_path: Path) -> None:
-    for name, in_parts in (("whole", False), ("parts", True)):
-        (tmp_path / name).mkdir()
-        write_embeddings(pieces(9), tmp_path / name, csv_in_parts=in_parts, part_rows=20)
+    tables = list(pieces(9))
+    for name in ("whole", "parts"):
+        for number, of in enumerate(parts_of([7] * 9, part_rows=20)):
+            (tmp_path / f"{number}").mkdir(exist_ok=True)
+            write_part(tables[of], tmp_path / f"{number}", number, has_csv=name == "parts")
+            shutil.copytree(tmp_path / f"{number}", tmp_path / name, dirs_exist_ok=True)
+            shutil.rmtree(tmp_path / f"{number}")
+    write_csv(tables, tmp_path / "whole")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     names = [f"part-0000{at}" for at in range(3)]
     assert sorted(path.name for path in (whole / "embeddings").iterdir()) == [f"{name}.parquet" for name in names]
@@ -57,7 +63,7 @@ def test_memory_does_not_grow_with_the_number_of_cells(tmp_path: Path, monkeypat
             yield pa.table({f"pc{to}": np.arange(at, at + 10_000, dtype=np.float64) for to in range(10)})
 
     tracemalloc.start()
-    write_embeddings(watched(), tmp_path, csv_in_parts=False)
+    write_part(watched(), tmp_path, 0, has_csv=True)
     tracemalloc.stop()
     # Of 80 MB, a row group of 4 MB is written while the next one gathers, beside the writer's own buffers.
     assert 4e6 < most < 20e6

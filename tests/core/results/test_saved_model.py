@@ -19,7 +19,7 @@ from tasks.core.numerics.block import decode_matrix
 from tasks.core.numerics.normalize import NORMALIZATION
 from tasks.core.references.cells import Vocabulary
 from tasks.core.references.model import Clusters, Components
-from tasks.core.results.delivery import JOURNALS
+from tasks.core.results.drafts import DRAFTS
 from tasks.core.results.saved_model import find_model, load_clusters, load_components
 from tasks.core.storage.store import Store, store_of
 from tests.small_dataset import gene_table
@@ -175,8 +175,8 @@ def test_a_model_that_is_being_replaced_says_so(tmp_path: Path) -> None:
         (tmp_path / "other" / name).replace(model / name)
     with pytest.raises(ModelError, match="was replaced while it was read: try again"):
         load_clusters(store_of(asked), found, asked)
-    (model / JOURNALS).mkdir()
-    (model / "run.json").rename(model / JOURNALS / "of-a-run.json")
+    (model / DRAFTS).mkdir()
+    (model / "run.json").rename(model / DRAFTS / "of-a-run.json")
     with pytest.raises(ModelError, match=r"run\.json is not there yet: a run puts its results there, or was killed"):
         find_model(asked)
 
