@@ -7,9 +7,11 @@ import re
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
+from prefect.events import emit_event
 from prefect.runtime import deployment, flow_run
 
 from flows.parameters import flat
@@ -42,6 +44,25 @@ def show_results(record: Record, output: Store) -> None:
     with not_vital("the summary"):
         page = summary(record, output.locate, lambda name: _embedded(output, name))
         create_markdown_artifact(page, key=key_of("summary"), description=told)
+    with not_vital("the results as an asset"):
+        _emit_asset(record, output)
+
+
+def _emit_asset(record: Record, output: Store) -> None:
+    """Tell the server of the results as of an asset, made of a revision of the dataset."""
+    place = output.locate("").rstrip("/")
+    asset = place if "://" in place else Path(place).as_uri()
+    emit_event(
+        event="prefect.asset.materialization.succeeded",
+        resource={"prefect.resource.id": asset, "prefect.resource.name": asset},
+        related=[
+            {
+                "prefect.resource.id": "{name}@{revision}".format_map(record.dataset),
+                "prefect.resource.role": "asset-upstream",
+            }
+        ],
+        payload={"run": record.origin.run, "content": record.content, "cells": record.read["cells"]},
+    )
 
 
 def _embedded(output: Store, name: str) -> str:

@@ -27,6 +27,7 @@ from tasks.quality import check_quality
 from tasks.stage import batched, with_retries
 from tasks.streaming import stream_cells
 
+HUB = "hugging-face-hub"
 T = TypeVar("T")
 Runs = Sequence[PrefectFuture[Batch[T]]]
 Chain = dict[str, PrefectFuture[Any]]
@@ -52,7 +53,7 @@ def normalized_cells(
 ) -> Normalization:
     """Stream the cells planned for, build sparse counts and normalize them, the genes in the order given if any."""
     plan = planned.result()
-    stream = with_retries(batched(stream_cells), settings.retries)
+    stream = with_retries(batched(stream_cells), settings.retries).with_options(tags=_of_source(plan))
     build, check, scale = batched(build_counts), batched(check_quality), batched(normalize)
     recipe = settings.recipe_in_full
     # Not the plan's own: an arrow from the plan to every task run would tell nobody anything.
@@ -114,6 +115,11 @@ def untraced(value: T) -> T:
     Of a large run, the references of all partitions are in it.
     """
     return cast("T", opaque(value))
+
+
+def _of_source(plan: Plan) -> list[str]:
+    # By the tag a server can limit how many stream from the Hub at once, whatever they are runs of.
+    return [HUB] if any(part.revision for part in plan.partitions[:1]) else []
 
 
 def results(chains: Iterable[Chain], sizes: Sequence[int]) -> dict[str, Batch[Any]]:

@@ -5,14 +5,17 @@ import os
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import httpx
 import pytest
 from prefect.settings import get_current_settings
 
 from flows import command_line, server
+from flows.partitions import HUB
 from tasks.core.base.settings import Settings
 from tasks.core.dataset.synthetic import write_dataset
 from tests.conftest import real_cells
@@ -30,6 +33,14 @@ def command(*words: object, folder: Path, **environment: str) -> subprocess.Comp
     return subprocess.run(
         arguments, cwd=folder, env=clean | environment, capture_output=True, text=True, timeout=300, check=False
     )
+
+
+def answers(url: str, asked: dict[str, Any], are_enough: Callable[[Any], object]) -> Any:
+    """Ask a server that writes things down some time after they happened."""
+    until = time.monotonic() + 30
+    while not are_enough(found := httpx.post(url, json=asked).json()) and time.monotonic() < until:
+        time.sleep(0.2)
+    return found
 
 
 @pytest.fixture
@@ -161,6 +172,13 @@ def test_the_default_dataset_is_streamed_from_the_hub(tmp_path: Path, server_url
     assert record["dataset"]["name"] == "tahoebio/Tahoe-100M"
     assert record["dataset"]["revision"] == hub.commit
     assert record["dataset"]["cells_read"] == 500
+    # By the tag a server limits those of all runs; the results are an asset to it.
+    of_run = {"flow_runs": {"id": {"any_": [record["origin"]["flow_run"]]}}}
+    runs = answers(f"{server_url}/task_runs/filter", of_run, lambda found: len(found) > 5)
+    assert {run["task_key"].rpartition("-")[0] for run in runs if HUB in run["tags"]} == {"stream_cells"}
+    told = {"event": {"name": ["prefect.asset.materialization.succeeded"]}, "resource": {"id": [tmp_path.as_uri()]}}
+    (asset,) = answers(f"{server_url}/events/filter", {"filter": told}, lambda found: found["events"])["events"]
+    assert f"tahoebio/Tahoe-100M@{hub.commit}" in {of["prefect.resource.id"] for of in asset["related"]}
     local = command(
         *("--samples", 500, "--dataset", dataset, "--store", "other", "--output", "local"),
         folder=tmp_path,
