@@ -4,8 +4,8 @@ import argparse
 import inspect
 import os
 import tomllib
-from collections.abc import Iterator, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -71,7 +71,7 @@ class FitCommand(_Given, PlanFlags, Settings):
 
     Writes embeddings.csv and pca_variance.csv. Each flag can also be set in the environment, as TAHOE_SAMPLES=50000,
     or in a TOML file, as samples = 50000; a flag wins over the environment, which wins over the file.
-    With --plan nothing is run: it says what the run would take.
+    With --plan it runs on a few cells in a temporary folder, and says what the run would take.
     `python flows/run.py apply --help` tells how to apply the model that a run leaves to other cells, and
     `python flows/run.py store --help` how to look after a store.
     """
@@ -123,9 +123,10 @@ def _fit(arguments: Sequence[str], *, debug: bool) -> int:
     given = read_given(arguments, FitCommand)
     settings = settings_of(given, Settings)
     plan_command.check_flags(given)
-    if given.plan:
-        return plan_command.run(settings, given)
-    settings = _run("cluster_cells", settings, debug=debug)
+    with _ready("cluster_cells", settings, debug=debug) as carry_out:
+        if given.plan:
+            return plan_command.run(settings, given, carry_out)
+        settings = carry_out(settings)
     record = read_record(output_of(settings), RunRecord)
     console.summarize_fit(settings, record)
     return _exit_code(record)
@@ -133,7 +134,8 @@ def _fit(arguments: Sequence[str], *, debug: bool) -> int:
 
 def _apply(arguments: Sequence[str], *, debug: bool) -> int:
     settings = read_settings(arguments, ApplyCommand, ApplySettings)
-    settings = _run("apply_model", settings, debug=debug)
+    with _ready("apply_model", settings, debug=debug) as carry_out:
+        settings = carry_out(settings)
     record = read_record(output_of(settings), ApplyRecord)
     console.summarize_applied(settings, record)
     return _exit_code(record)
@@ -183,8 +185,9 @@ def _read_file(arguments: Sequence[str]) -> dict[str, Any]:
         raise SettingsError(f"--settings_file {path}: {first_line(error)}") from error
 
 
-def _run(flow: str, settings: S, *, debug: bool) -> S:
-    """Run a flow; give the settings with the place of the results."""
+@contextmanager
+def _ready(flow: str, settings: S, *, debug: bool) -> Iterator[Callable[[S], S]]:
+    """Give what runs a flow, and gives the settings with the place of the results."""
     for name, value in ({} if debug else _QUIET).items():
         os.environ.setdefault(name, value)
     # Prefect takes seconds to import: not before the settings have been found good, and the rest while a server starts.
@@ -202,10 +205,14 @@ def _run(flow: str, settings: S, *, debug: bool) -> S:
 
             run = getattr(import_module(f"flows.{flow}"), flow)
         chosen.check()
-        with console.progress():
-            # Who asked is here: nothing needs to be kept for others.
-            told = run.with_options(persist_result=False)(**parameters_of(settings))
-        return settings.model_copy(update={"output": told["output"]})
+
+        def carry_out(settings: S) -> S:
+            with console.progress():
+                # Who asked is here: nothing needs to be kept for others.
+                told = run.with_options(persist_result=False)(**parameters_of(settings))
+            return settings.model_copy(update={"output": told["output"]})
+
+        yield carry_out
 
 
 def _exit_code(record: Record) -> int:

@@ -59,7 +59,6 @@ def test_command(line: str, tmp_path: Path, prefect_server: None) -> None:
     places = {"folder": dataset, "results": tmp_path / "results", "labelled": tmp_path / "output"}
     for name, place in places.items():
         command = command.replace(f"path/to/{name}", shlex.quote(str(place)))
-    command = command.replace("plan.json", shlex.quote(str(tmp_path / "plan.json")))
     if "path/to/results" in line:
         command = f"{FIT} --dataset {shlex.quote(str(dataset))} --output {places['results']} && {command}"
     command = command.replace("http://127.0.0.1:4200/api", server)

@@ -11,7 +11,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from tests.bench import engines, forecast, full_run
+from tests.bench import engines, full_run
 from tests.bench.report import Measured, Row, table_of_rows
 
 
@@ -20,17 +20,12 @@ def _engines(scratch: Path, cells: int, rounds: int) -> tuple[Measured, list[Row
     return measured, engines.promises(measured)
 
 
-def _plan(scratch: Path, cells: int, rounds: int) -> tuple[Measured, list[Row]]:
-    measured = forecast.measure(scratch, cells, rounds=rounds)
-    return measured, forecast.promises(measured)
-
-
 def _full_run(scratch: Path, _cells: int, _rounds: int) -> tuple[Measured, list[Row]]:
     measured = full_run.measure(folder=scratch)
     return measured, full_run.promises(measured)
 
 
-SECTIONS = {"engines": _engines, "plan": _plan, "full run": _full_run}
+SECTIONS = {"engines": _engines, "full run": _full_run}
 
 
 def main() -> None:
