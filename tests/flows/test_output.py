@@ -13,7 +13,7 @@ from flows.cluster_cells import cluster_cells
 from flows.endings import settle_mark
 from tasks.core.base.errors import CorruptObjectError, StoreError
 from tasks.core.base.settings import Settings
-from tasks.core.results.as_anndata import write_anndata
+from tasks.core.results import results
 from tasks.core.results.embeddings import parts_of
 from tasks.core.results.results import may_write
 from tasks.core.storage.runs import RunMarker, marks
@@ -65,10 +65,11 @@ def test_the_results_are_there_before_intermediates_are_given_up(
 def test_stages_that_run_again_leave_nothing_of_the_first_attempt(
     run: Run, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    last_step = "tasks.core.results.results.write_anndata"
+    last_step = "tasks.core.results.results._write_genes"
+    write_genes = results._write_genes
 
-    def damaged_once(store: object, fit: object, settings: object, folder: Path) -> None:
-        monkeypatch.setattr(last_step, write_anndata)
+    def damaged_once(store: object, fit: object, folder: Path) -> None:
+        monkeypatch.setattr(last_step, write_genes)
         (folder / "genes.csv").write_text("of the first attempt")
         raise CorruptObjectError("an object is damaged")
 

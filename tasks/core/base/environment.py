@@ -20,7 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 _PACKAGES = (
     *("tahoe-flow", "numpy", "scipy", "scikit-learn", "numba", "igraph", "umap-learn", "scikit-misc"),
-    *("pyarrow", "polars", "datasets", "anndata", "h5py", "zarr", "s3fs", "prefect"),
+    *("pyarrow", "polars", "datasets", "anndata", "h5py", "s3fs", "prefect"),
 )
 _Text = Annotated[str, Field(max_length=200)]
 _ENVIRONMENTS = TypeAdapter(Annotated[list[dict[_Text, _Text]], Field(min_length=1, max_length=1_000)])

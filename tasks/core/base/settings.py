@@ -230,7 +230,7 @@ class Insight(Group):
 class Exports(Group):
     """What to write beside the tables."""
 
-    export: Literal["none", "h5ad", "zarr"] = Field("none")
+    export: Literal["none", "h5ad"] = Field("none")
     """The results as one AnnData file as well, for scanpy and cellxgene."""
     export_counts: bool = Field(False)
     """Whether the AnnData file has the counts."""

@@ -1,29 +1,24 @@
-"""The results of a run as one AnnData file, `.h5ad` or `.zarr.zip`, which scanpy and cellxgene open.
+"""The results of a run as one AnnData file, `.h5ad`, which scanpy and cellxgene open.
 
 The file is written piece by piece in bounded memory: cells pass by, a block at a time, and none stays.
 """
 
-import shutil
-import tempfile
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import polars as pl
+from anndata.io import write_elem
 
 from tasks.core.numerics.block import Block, NumberArray
-from tasks.core.results.anndata_sink import Filling, describe, fill, make_group, make_numbers, make_plain
-from tasks.core.results.anndata_table import TableRows, write_table
+from tasks.core.results.anndata_table import Filling, TableRows, describe, write_table
 
-H5AD, ZARR_ZIP = "results.h5ad", "results.zarr.zip"
 # Up to here a sparse matrix's row pointers fit 32 bits, as most readers like them.
 _MOST_SHORT = 2**31 - 1
-# Of a file in a ZIP archive: the first there is, so that the same results are the same bytes.
-_DATE = (1980, 1, 1, 0, 0, 0)
 Pieces = Callable[[], Iterable[NumberArray]]
 
 
@@ -65,79 +60,44 @@ class AnnDataParts:
 def write_h5ad(path: Path, parts: AnnDataParts) -> None:
     """Write an HDF5 file: `anndata.read_h5ad(path)`, also backed. The same parts give the same bytes.
 
-    It takes 8 bytes a cell beside it while it works.
-
     Raises:
         DataError: the parts are not of the same cells or genes.
     """
-    import h5py  # noqa: PLC0415
-
     with h5py.File(path, "w") as root:
-        _write(root, parts, path.parent)
-
-
-def write_zarr_zip(path: Path, parts: AnnDataParts) -> None:
-    """Write a Zarr store (format 2) as one ZIP file: `anndata.read_zarr(zarr.storage.ZipStore(path, mode="r"))`.
-
-    The same parts give the same bytes. It takes the room of the file, and 8 bytes a cell, beside it while it works.
-
-    Raises:
-        DataError: the parts are not of the same cells or genes.
-    """
-    import zarr  # noqa: PLC0415
-
-    with tempfile.TemporaryDirectory(prefix=".zarr-", dir=path.parent) as folder:
-        root = zarr.open_group(folder, mode="w", zarr_format=2)
-        _write(root, parts, path.parent)
-        zarr.consolidate_metadata(root.store, zarr_format=2)
-        _pack(Path(folder), path)
-
-
-def _pack(folder: Path, path: Path) -> None:
-    # What is in it is compressed already.
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for file in sorted(file for file in folder.rglob("*") if file.is_file()):
-            entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), _DATE)
-            with file.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
-                shutil.copyfileobj(source, target)
-
-
-def _write(root: Any, parts: AnnDataParts, scratch: Path) -> None:
-    from anndata.io import write_elem  # noqa: PLC0415  (takes seconds)
-
-    describe(root, ("anndata", "0.1.0"))
-    cells, genes = parts.obs.length, parts.var.length
-    _write_counts(root, parts.counts, (cells, genes))
-    write_table(root, "obs", parts.obs, scratch)
-    write_table(root, "var", parts.var, scratch)
-    obsm = make_group(root, "obsm", ("dict", "0.1.0"))
-    for name, pieces in parts.obsm.items():
-        _write_dense(obsm, name, pieces(), cells)
-    varm = make_group(root, "varm", ("dict", "0.1.0"))
-    for name, loadings in parts.varm.items():
-        _write_dense(varm, name, [loadings], genes)
-    for name in ("layers", "obsp", "varp"):
-        make_group(root, name, ("dict", "0.1.0"))
-    write_elem(root, "uns", dict(parts.uns))
+        describe(root, "anndata", "0.1.0")
+        cells, genes = parts.obs.length, parts.var.length
+        _write_counts(root, parts.counts, (cells, genes))
+        write_table(root, "obs", parts.obs)
+        write_table(root, "var", parts.var)
+        for name in ("obsm", "varm", "layers", "obsp", "varp"):
+            write_elem(root, name, {})
+        for name, pieces in parts.obsm.items():
+            _write_dense(root["obsm"], name, pieces(), cells)
+        for name, loadings in parts.varm.items():
+            _write_dense(root["varm"], name, [loadings], genes)
+        write_elem(root, "uns", dict(parts.uns))
 
 
 def _write_dense(group: Any, name: str, pieces: Iterable[NumberArray], rows: int) -> None:
     passing = iter(pieces)
     first = next(passing)
-    made = make_numbers(group, name, (rows, first.shape[1]), first.dtype)
-    fill(made, chain([first], passing), name)
+    filling = Filling(group, name, (rows, first.shape[1]), first.dtype)
+    for piece in chain([first], passing):
+        filling.put(piece)
+    filling.check()
 
 
 def _write_counts(root: Any, counts: CountsOfCells | None, shape: tuple[int, int]) -> None:
     nonzeros = counts.nonzeros if counts else 0
-    group = make_group(root, "X", ("csr_matrix", "0.1.0"), {"shape": list(shape)})
+    group = root.create_group("X")
+    describe(group, "csr_matrix", "0.1.0", shape=list(shape))
     pointers = np.int32 if nonzeros <= _MOST_SHORT else np.int64
-    indptr = make_plain(group, "indptr", (shape[0] + 1,), pointers)
-    data = make_plain(group, "data", (nonzeros,), np.float32)
-    indices = make_plain(group, "indices", (nonzeros,), np.int32)
+    indptr = Filling(group, "indptr", (shape[0] + 1,), pointers, is_described=False)
+    data = Filling(group, "data", (nonzeros,), np.float32, is_described=False)
+    indices = Filling(group, "indices", (nonzeros,), np.int32, is_described=False)
     # What is not written is zero, and takes no room.
     if counts is not None:
-        _fill_counts(counts, Filling(indptr, "X"), Filling(data, "X"), Filling(indices, "X"))
+        _fill_counts(counts, indptr, data, indices)
 
 
 def _fill_counts(counts: CountsOfCells, indptr: Filling, data: Filling, indices: Filling) -> None:

@@ -1,31 +1,26 @@
 """A table of an AnnData file (`obs`, `var`), written partition by partition."""
 
-import hashlib
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+import h5py
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from tasks.core.dataset.kinds import LONGEST_NAME
-from tasks.core.results.anndata_sink import Filling, fill, make_group, make_numbers, make_texts
+from tasks.core.base.errors import DataError
 
 # Texts of a column beyond which it is no set of categories, and is not kept in memory.
 MOST_CATEGORIES = 65_535
-# Of the texts that may name the rows.
-_HASHES_AT_ONCE = 2**19
 # From it on float64 does not hold all integers.
 _EXACT = 2**53
-# Digits up to which it gives back every decimal.
-_EXACT_DIGITS = 15
-_FORBIDDEN = re.compile(r"[/\\\x00-\x1f]")
-_RESERVED = ("", ".", "..", "_index", ".zarray", ".zattrs", ".zgroup")
-Rows = Callable[[], Iterable[pl.DataFrame]]
+# Values in a chunk: some hundred kilobytes, of which a reader of few cells takes few.
+_CHUNK = 2**17
+# What a name of a column must not have, or be, in the file.
+_FORBIDDEN = re.compile(r"[/\x00]")
+_RESERVED = ("", ".", "..", "_index")
 
 
 @dataclass(frozen=True)
@@ -36,13 +31,70 @@ class TableRows:
         rows: gives them from the first on, in tables of the same columns, each time it is called.
         length: how many they are.
         categories: columns that become categories whatever their type.
-        index: column that names the rows, if all its texts differ and none is null; else they are numbered.
+        index: column that names the rows, if none of its texts is null; else they are numbered.
     """
 
-    rows: Rows
+    rows: Callable[[], Iterable[pl.DataFrame]]
     length: int
     categories: Sequence[str] = ()
     index: str | None = None
+
+
+class Filling:
+    """An array of the file that is filled from its first row on.
+
+    Args:
+        group: that it is in.
+        name: of the array.
+        shape: of it.
+        dtype: of its values; None for texts.
+        is_described: whether it says of itself what it is, as all do but the parts of a sparse matrix.
+    """
+
+    def __init__(
+        self, group: Any, name: str, shape: tuple[int, ...], dtype: Any = None, *, is_described: bool = True
+    ) -> None:
+        across = max(int(np.prod(shape[1:])), 1)
+        self._name, self._at = f"{group.name}/{name}".lstrip("/"), 0
+        self._array = group.create_dataset(
+            name,
+            shape=shape,
+            dtype=h5py.string_dtype() if dtype is None else dtype,
+            chunks=(max(1, min(shape[0], _CHUNK // across)), *shape[1:]),
+            # Without a maximum, HDF5 has no chunks for no rows.
+            maxshape=(None, *shape[1:]),
+            # Any reader of HDF5 knows gzip; its first level takes a third of the time of the usual one.
+            compression="gzip",
+            compression_opts=1,
+            shuffle=dtype is not None,
+            track_times=False,
+        )
+        if is_described:
+            describe(self._array, "array" if dtype is not None else "string-array", "0.2.0")
+
+    def put(self, piece: Any) -> None:
+        """Write the next rows; those that there is no place for are counted, no more."""
+        stop = self._at + len(piece)
+        if len(piece) and stop <= self._array.shape[0]:
+            self._array[self._at : stop] = piece
+        self._at = stop
+
+    def check(self) -> None:
+        """Raise DataError unless there were as many rows as places."""
+        if self._at != self._array.shape[0]:
+            raise DataError(
+                f"{self._name} has {self._at:,} values for {self._array.shape[0]:,} places: the parts of the results "
+                "do not fit together"
+            )
+
+
+def describe(element: Any, kind: str, version: str, **attributes: Any) -> None:
+    """Say of a group or an array how it is encoded.
+
+    See https://anndata.readthedocs.io/en/stable/fileformat-prose.html for the kinds and their versions.
+    """
+    for name, value in {"encoding-type": kind, "encoding-version": version, **attributes}.items():
+        element.attrs[name] = value
 
 
 @dataclass
@@ -60,56 +112,44 @@ class _Column:
         self.nulls += values.null_count()
         if self.dtype.is_integer():
             self.is_exact &= not (values.cast(pl.Float64).abs() >= _EXACT).any()
-        elif self.dtype.is_decimal():
-            digits = as_texts(values).str.replace_all("[-.]", "").str.strip_chars("0").str.len_bytes()
-            self.is_exact &= not (digits > _EXACT_DIGITS).any()
-        is_text = self.is_forced or self.dtype.is_decimal() or not self.dtype.is_numeric()
-        if is_text and len(self.texts) <= MOST_CATEGORIES:
+        if len(self.texts) <= MOST_CATEGORIES and (self.is_forced or not _is_number(self.dtype)):
             self.texts.update(as_texts(values).drop_nulls().unique().to_list())
+
+    @property
+    def number_type(self) -> np.dtype[Any] | None:
+        """Type of its numbers or flags; None where it is one of texts."""
+        has_no_place = self.nulls and (self.dtype == pl.Boolean or not self.is_exact)
+        if self.is_forced or has_no_place or not (_is_number(self.dtype) or self.dtype == pl.Boolean):
+            return None
+        # Integers cannot be missing.
+        is_wide = self.dtype.is_integer() and self.nulls > 0
+        return np.dtype(np.float64) if is_wide else pl.Series([], dtype=self.dtype).to_numpy().dtype
 
     def is_category(self, rows: int) -> bool:
         """Whether its texts are few enough, and some occur again or are missing."""
         is_varied = len(self.texts) > MOST_CATEGORIES or (len(self.texts) == rows and not self.nulls)
-        return self.is_forced or not (self.is_numbers or is_varied)
-
-    @property
-    def is_numbers(self) -> bool:
-        """Whether NumPy has a number, or a flag, for each of its values."""
-        is_flag = self.dtype == pl.Boolean and not self.nulls
-        is_number = self.dtype.is_numeric() and (self.is_exact or not self.dtype.is_decimal())
-        return not self.is_forced and (is_flag or is_number)
-
-    @property
-    def is_masked(self) -> bool:
-        """Whether it has integers, some of them missing, that no float64 holds."""
-        return self.is_numbers and self.dtype.is_integer() and self.nulls > 0 and not self.is_exact
-
-    @property
-    def number_type(self) -> np.dtype[Any]:
-        """Type of its numbers: integers cannot be missing."""
-        is_wide = self.dtype.is_decimal() or (self.dtype.is_integer() and self.nulls > 0)
-        return np.dtype(np.float64) if is_wide else pl.Series([], dtype=self.dtype).to_numpy().dtype
+        return self.is_forced or not (_is_number(self.dtype) or is_varied)
 
 
-def write_table(root: Any, name: str, table: TableRows, scratch: Path) -> None:
+def write_table(root: Any, name: str, table: TableRows) -> None:
     """Write a table in two passes over its rows: one to know the columns, one to write them.
 
     Texts become categories, in natural order, where there are at most 65,535 of them and some occur again or are
-    missing, and plain texts otherwise, a missing one empty. Integers with nulls become float64, with NaN, or integers
-    with a mask where float64 does not hold them; decimals become float64, or texts where it does not. What the name of
-    a column must not have in the file is replaced by `_`, what it has too much by a digest, and NUL in texts by U+FFFD.
-    Whether the rows' names all differ is found in a folder in `scratch`, where it takes 8 bytes a row for a while.
+    missing, and plain texts otherwise, a missing one empty. Integers with nulls become float64, with NaN, or plain
+    texts where that does not hold them; decimals and times become texts. What the name of a column must not have in
+    the file is replaced by `_`, and NUL in texts by U+FFFD.
 
     Raises:
         DataError: there are not so many rows.
     """
-    columns, is_index = _look(table, scratch)
-    index = table.index if is_index else None
+    columns = _look(table)
+    index = table.index if table.index in columns and not columns[table.index].nulls else None
     held = [column for column in columns if column != index]
     keys = safe_names(held)
     index_key = "_index" if index is None else safe_names([*keys, index])[-1]
-    group = make_group(root, name, ("dataframe", "0.2.0"), {"_index": index_key, "column-order": keys})
-    rows = Filling(make_texts(group, index_key, table.length), f"the index of {name}")
+    group = root.create_group(name)
+    describe(group, "dataframe", "0.2.0", **{"_index": index_key, "column-order": keys})
+    rows = Filling(group, index_key, (table.length,))
     writers = [_writer(group, key, columns[column], table.length) for column, key in zip(held, keys, strict=True)]
     start = 0
     for part in table.rows():
@@ -122,15 +162,11 @@ def write_table(root: Any, name: str, table: TableRows, scratch: Path) -> None:
 
 
 def safe_names(names: Iterable[str]) -> list[str]:
-    """Give names that can be keys of a file, in Zarr names of folders, each another."""
+    """Give names that can be keys of a file, each another."""
     safe: list[str] = []
     for name in names:
         wanted = _FORBIDDEN.sub("_", name)
-        if len(wanted.encode()) > LONGEST_NAME:
-            kept = wanted.encode()[:LONGEST_NAME].decode(errors="ignore")
-            wanted = f"{kept}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-        wanted = f"{wanted}_" if wanted in _RESERVED else wanted
-        while wanted in safe:
+        while wanted in safe or wanted in _RESERVED:
             wanted += "_"
         safe.append(wanted)
     return safe
@@ -153,98 +189,36 @@ def _parts(text: str) -> list[Any]:
     return [int(part) if at % 2 else part for at, part in enumerate(re.split("([0-9]{1,18})", text))]
 
 
-def _look(table: TableRows, scratch: Path) -> tuple[dict[str, _Column], bool]:
-    """Find what the columns are, and whether one of them names the rows.
+def _is_number(dtype: pl.DataType) -> bool:
+    return dtype.is_numeric() and not dtype.is_decimal()
 
-    Texts are compared by their hashes: rows whose hashes agree by chance are numbered, no more.
-    """
+
+def _look(table: TableRows) -> dict[str, _Column]:
     columns: dict[str, _Column] = {}
-    with tempfile.TemporaryDirectory(prefix=".names-", dir=scratch) as folder:
-        names = _Hashes(Path(folder), table.length)
-        for part in table.rows():
-            for values in part:
-                known = columns.setdefault(values.name, _Column(values.dtype, values.name in table.categories))
-                known.see(values)
-            if table.index in columns and not columns[table.index].nulls:
-                names.put(as_texts(part[table.index]).hash(0).to_numpy())
-        is_index = table.index in columns and not columns[table.index].nulls
-        return columns, is_index and names.all_differ()
-
-
-class _Hashes:
-    """Hashes of texts in files, each of those in a range of equal width, so that equal ones are in one file.
-
-    Args:
-        folder: of the files.
-        number: of hashes that are expected; no more than a file's are in memory.
-    """
-
-    def __init__(self, folder: Path, number: int) -> None:
-        self._folder = folder
-        self._bits = max((number // _HASHES_AT_ONCE).bit_length(), 1)
-        self._waiting: list[npt.NDArray[np.uint64]] = []
-
-    def put(self, hashes: npt.NDArray[np.uint64]) -> None:
-        """Add some."""
-        self._waiting.append(hashes)
-        if sum(map(len, self._waiting)) >= _HASHES_AT_ONCE:
-            self._flush()
-
-    def all_differ(self) -> bool:
-        """Say whether no two of them are equal."""
-        self._flush()
-        of_files = (np.sort(np.fromfile(path, np.uint64)) for path in self._folder.iterdir())
-        return not any((hashes[1:] == hashes[:-1]).any() for hashes in of_files)
-
-    def _flush(self) -> None:
-        hashes = np.sort(np.concatenate([np.empty(0, np.uint64), *self._waiting]))
-        self._waiting = []
-        ends = np.arange(1, 2**self._bits, dtype=np.uint64) << np.uint64(64 - self._bits)
-        for at, of_file in enumerate(np.split(hashes, np.searchsorted(hashes, ends))):
-            with (self._folder / str(at)).open("ab") as file:
-                of_file.tofile(file)
+    for part in table.rows():
+        for values in part:
+            columns.setdefault(values.name, _Column(values.dtype, values.name in table.categories)).see(values)
+    return columns
 
 
 def _writer(group: Any, key: str, column: _Column, length: int) -> tuple[Filling, Callable[[pl.Series], Any]]:
     """Make the place of a column, and what turns its values into what is written there."""
-    if column.is_category(length):
-        return _categories(group, key, column, length)
-    if column.is_masked:
-        return _masked(group, key, column, length)
-    if column.is_numbers:
-        kind = column.number_type
-        return Filling(make_numbers(group, key, (length,), kind), key), lambda part: _numbers(part).astype(kind)
-    return Filling(make_texts(group, key, length), key), _objects
-
-
-def _masked(group: Any, key: str, column: _Column, length: int) -> tuple[Filling, Callable[[pl.Series], Any]]:
-    inner = make_group(group, key, ("nullable-integer", "0.1.0"))
-    mask = Filling(make_numbers(inner, "mask", (length,), np.bool_), key)
-    kind = pl.Series([], dtype=column.dtype).to_numpy().dtype
-
-    def values(part: pl.Series) -> Any:
-        mask.put(part.is_null().to_numpy())
-        return part.fill_null(0).to_numpy()
-
-    return Filling(make_numbers(inner, "values", (length,), kind), key), values
-
-
-def _categories(group: Any, key: str, column: _Column, length: int) -> tuple[Filling, Callable[[pl.Series], Any]]:
+    kind = column.number_type
+    if kind is not None:
+        return Filling(group, key, (length,), kind), lambda part: part.to_numpy().astype(kind)
+    if not column.is_category(length):
+        return Filling(group, key, (length,)), _objects
     texts = natural_order(column.texts)
-    inner = make_group(group, key, ("categorical", "0.2.0"), {"ordered": False})
-    fill(make_texts(inner, "categories", len(texts)), [np.array(texts, dtype=object)], key)
-    codes = make_numbers(inner, "codes", (length,), np.min_scalar_type(-max(len(texts), 1)))
-    known = pl.Enum(texts)
-
-    def coded(part: pl.Series) -> Any:
-        return as_texts(part).cast(known).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
-
-    return Filling(codes, key), coded
+    inner = group.create_group(key)
+    describe(inner, "categorical", "0.2.0", ordered=False)
+    categories = Filling(inner, "categories", (len(texts),))
+    categories.put(np.array(texts, dtype=object))
+    codes = Filling(inner, "codes", (length,), np.min_scalar_type(-max(len(texts), 1)))
+    return codes, partial(_codes, known=pl.Enum(texts))
 
 
-def _numbers(values: pl.Series) -> Any:
-    # By way of the digits, which gives the float64 that is nearest.
-    return (values.cast(pl.String).cast(pl.Float64) if values.dtype.is_decimal() else values).to_numpy()
+def _codes(part: pl.Series, known: pl.Enum) -> Any:
+    return as_texts(part).cast(known).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 def _objects(values: pl.Series) -> Any:

@@ -19,15 +19,12 @@ from tasks.core.numerics.sample import take
 from tasks.core.references.insight import CellMap
 from tasks.core.references.model import Embedding
 from tasks.core.results.anndata_export import (
-    H5AD,
-    ZARR_ZIP,
     AnnDataParts,
     CountsOfCells,
     Pieces,
     decomposition_notes,
     marker_notes,
     write_h5ad,
-    write_zarr_zip,
 )
 from tasks.core.results.anndata_table import TableRows
 from tasks.core.results.findings import CLUSTER, Fit
@@ -39,12 +36,9 @@ _BARCODE = "BARCODE_SUB_LIB_ID"
 _LOADINGS = {"svd": "SVs", "pca": "PCs"}
 
 
-def write_anndata(store: Store, fit: Fit, settings: Settings, folder: Path) -> None:
-    """Write the file that the settings ask for, if any."""
-    if settings.export == "h5ad":
-        write_h5ad(folder / H5AD, _parts(store, fit, settings))
-    elif settings.export == "zarr":
-        write_zarr_zip(folder / ZARR_ZIP, _parts(store, fit, settings))
+def write_anndata(store: Store, fit: Fit, settings: Settings, path: Path) -> None:
+    """Write what a run found as AnnData, in HDF5."""
+    write_h5ad(path, _parts(store, fit, settings))
 
 
 def _parts(store: Store, fit: Fit, settings: Settings) -> AnnDataParts:

@@ -11,8 +11,6 @@ import pyarrow.parquet as pq
 from tasks.core.base.settings import ALL, RunSettings, Settings
 from tasks.core.numerics.block import decode_matrix, decode_table
 from tasks.core.references.model import Labels
-from tasks.core.results.anndata_export import H5AD, ZARR_ZIP
-from tasks.core.results.as_anndata import write_anndata
 from tasks.core.results.delivery import CSV_PARTS, EMBEDDINGS_CSV, PARQUET_PARTS
 from tasks.core.results.embeddings import harmless
 from tasks.core.results.findings import CLUSTER, Fit
@@ -25,6 +23,7 @@ from tasks.core.storage.store import Store
 VARIANCE_CSV = "pca_variance.csv"
 COMPONENTS_CSV, COMPONENTS_PARQUET = "components.csv", "components.parquet"
 CLUSTERS_CSV, CLUSTERS_PARQUET = "clusters.csv", "clusters.parquet"
+H5AD = "results.h5ad"
 GENES_CSV, MARKERS_CSV = "genes.csv", "markers.csv"
 _OF_A_FIT = (
     *(VARIANCE_CSV, COMPONENTS_CSV, COMPONENTS_PARQUET, CLUSTERS_CSV, CLUSTERS_PARQUET),
@@ -44,7 +43,6 @@ def may_write(settings: RunSettings) -> list[str]:
         GENES_CSV: recipe.prepares_genes,
         MARKERS_CSV: recipe.markers,
         H5AD: settings.export == "h5ad",
-        ZARR_ZIP: settings.export == "zarr",
         HISTORY: settings.series,
         HISTORY_PICTURE: settings.series,
     }
@@ -64,7 +62,11 @@ def export(store: Store, folder: Path, fit: Fit, settings: Settings) -> None:
     _write_components(store, fit, folder)
     _write_clusters(store, clustering, folder)
     _write_genes(store, fit, folder)
-    write_anndata(store, fit, settings, folder)
+    if settings.export == "h5ad":
+        # It takes seconds to import, and what of it the plain method does not need may not be installed.
+        from tasks.core.results.as_anndata import write_anndata  # noqa: PLC0415
+
+        write_anndata(store, fit, settings, folder / H5AD)
 
 
 def _write_components(store: Store, fit: Fit, folder: Path) -> None:
