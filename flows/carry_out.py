@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,6 +90,7 @@ def carry_out(
     """
     if settings.where:
         parse(settings.where)
+    _check_installed(settings)
     _check_lasting(settings)
     _check_task_runner()
     hold(settings.credentials)
@@ -157,6 +159,22 @@ def _at_work(settings: RunSettings) -> Iterator[Engine]:
     fit_surroundings()
     with one_blas_thread(), engine_of(settings) as engine, put_to_work(engine.workers):
         yield engine
+
+
+def _check_installed(settings: RunSettings) -> None:
+    recipe = settings.recipe_in_full
+    needed = {
+        "umap": recipe.layout == "umap",
+        "igraph": recipe.leiden > 0,
+        "skmisc": recipe.genes == "seurat_v3",
+        "anndata": getattr(settings, "export", "none") == "h5ad",
+    }
+    missing = [name for name, is_needed in needed.items() if is_needed and find_spec(name) is None]
+    if missing:
+        raise SettingsError(
+            f"what is asked for needs packages that are not installed ({', '.join(missing)}): "
+            "pip install '.[atlas]' has them, and the recipe plain needs none"
+        )
 
 
 def _check_task_runner() -> None:

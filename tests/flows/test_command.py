@@ -118,7 +118,7 @@ def test_want_of_memory_gives_one_line(
     def run(*_: object, **__: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr(command_line, "_run", run)
+    monkeypatch.setattr(command_line, "_ready", run)
     assert command_line.main([]) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"error: {short} short; what is finished is kept")
@@ -131,15 +131,37 @@ def test_a_server_that_fails_later_is_told_in_one_line(server_url: str) -> None:
         raise httpx.ReadError("busy\nand more")
 
 
-def test_processes_that_work_for_a_run_import_nothing_of_its_command() -> None:
-    # As they are started: with the command's own file, under another name.
-    lines = [
-        "import runpy, sys",
-        "runpy.run_path('flows/run.py', run_name='__mp_main__')",
-        "print(sorted(name for name in sys.modules if name.startswith(('flows', 'tasks', 'prefect'))))",
-    ]
-    ran = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert ran.stdout == "[]\n"
+WITHOUT = """
+import sys
+for name in ("anndata", "h5py", "igraph", "numba", "scanpy", "skmisc", "umap", "zarr"):
+    sys.modules[name] = None
+from flows.command_line import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_the_plain_method_needs_nothing_of_the_extra_and_what_does_says_so(tmp_path: Path, server_url: str) -> None:
+    dataset = write_random_dataset(tmp_path / "dataset")
+    environment = os.environ | {"PREFECT_API_URL": server_url, "PYTHONPATH": str(ROOT)}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        asked = ["--dataset", str(dataset), "--pca_dim", "2", "--clusters", "2", "--samples", "60", *words]
+        return subprocess.run(
+            [sys.executable, "-c", WITHOUT, *asked],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    for words, missing in ((["--recipe", "atlas"], "umap, igraph"), (["--export", "h5ad"], "anndata")):
+        refused = run(*words)
+        assert refused.returncode == 2, refused.stderr
+        assert f"not installed ({missing}): pip install '.[atlas]' has them" in refused.stderr.splitlines()[-1]
+    assert not (tmp_path / ".store").exists()
+    assert run().returncode == 0
+    assert (tmp_path / "embeddings.csv").exists()
 
 
 def test_help_describes_every_setting(tmp_path: Path) -> None:
