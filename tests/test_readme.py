@@ -37,7 +37,7 @@ NOT_RUN = {
     "prefect server start",
 }
 # These leave a server or something on one: tests/deployments/ runs them.
-DEPLOYING = ("make serve", "make stop", "prefect ", "export ", "TAHOE_WEBHOOK_URL=")
+DEPLOYING = ("make serve", "make stop", "prefect ", "export ", "WEBHOOK=", "sed ")
 
 
 def what_make_does(target: str) -> str:

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -42,19 +43,25 @@ def hook() -> Iterator[Hook]:
         server.shutdown()
 
 
-def automate(served: Served, url: str, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = served.environment | {"TAHOE_WEBHOOK_URL": url}
-    command = [sys.executable, "deployments/automations.py", *words]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+README = (ROOT / "README.md").read_text()
+
+
+def create(served: Served, script: str, folder: Path, given: str = "") -> None:
+    """Run commands as a person does in the root of the checkout, but for the file that they leave."""
+    script = script.replace("automations.yaml > automations.yaml", f"automations.yaml > {folder}/automations.yaml")
+    script = script.replace("--from-file automations.yaml", f"--from-file {folder}/automations.yaml")
+    path = f"{Path(sys.executable).parent}:{served.environment['PATH']}"
+    environment = served.environment | {"PATH": path}
+    subprocess.run(["bash", "-ec", script], cwd=ROOT, env=environment, input=given, text=True, check=True)
 
 
 def test_a_webhook_hears_of_a_failed_run_and_of_one_with_skipped_data(
     served: Served, hook: Hook, places: dict[str, str], tmp_path: Path
 ) -> None:
-    made = automate(served, f"http://127.0.0.1:{hook.server_port}/secret")
-    assert made.returncode == 0, made.stderr
+    (script,) = re.findall(r"```sh\n(WEBHOOK=.*?)```", README, re.DOTALL)
+    create(served, script, tmp_path, f"http://127.0.0.1:{hook.server_port}/secret\n")
     automations = served.ask("POST", "automations/filter", {})
-    assert sorted(automation["name"] for automation in automations) == made.stdout.splitlines()
+    assert len(automations) == 4
     assert "/secret" not in json.dumps(automations)
 
     cells = [cell({9: 0.5}), *random_cells(59, 40)]
@@ -75,20 +82,9 @@ def test_a_webhook_hears_of_a_failed_run_and_of_one_with_skipped_data(
     assert failed in told["Failed"]["url"]
 
 
-def test_without_an_address_it_says_so(served: Served) -> None:
-    refused = automate(served, "hooks.example")
-    assert refused.returncode == 2
-    assert refused.stderr.count("\n") == 1
-    assert "TAHOE_WEBHOOK_URL" in refused.stderr
-
-
-def test_called_again_it_adds_the_one_for_dead_runs_alone(served: Served) -> None:
-    made = automate(served, "http://127.0.0.1:9/", "--crash_silent_runs")
-    assert made.returncode == 0, made.stderr
-    automations = {automation["name"]: automation for automation in served.ask("POST", "automations/filter", {})}
-    assert sorted(automations) == sorted(made.stdout.splitlines())
-    assert len(served.ask("POST", "automations/filter", {})) == 3
-    silent = automations[made.stdout.splitlines()[2]]
+def test_the_one_for_silent_runs_is_taken_as_it_stands(served: Served, tmp_path: Path) -> None:
+    create(served, "prefect automation create --from-file deployments/automations-postgres.yaml", tmp_path)
+    (silent,) = (one for one in served.ask("POST", "automations/filter", {}) if "no sign of life" in one["name"])
     # Later tests run on SQLite.
     served.ask("DELETE", f"automations/{silent['id']}")
-    assert silent["trigger"]["posture"] == "Proactive"
+    assert (silent["trigger"]["posture"], silent["trigger"]["within"]) == ("Proactive", 600)
