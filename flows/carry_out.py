@@ -24,7 +24,7 @@ from tasks.core.base.errors import CorruptObjectError, SettingsError, StoreError
 from tasks.core.base.memory import use_one_heap
 from tasks.core.base.settings import RunSettings, is_on_s3
 from tasks.core.base.surroundings import fit_surroundings
-from tasks.core.dataset.where_syntax import parse
+from tasks.core.dataset.where import Where
 from tasks.core.numerics.fold import one_blas_thread
 from tasks.core.numerics.workers import put_to_work
 from tasks.core.results.costs import Costs
@@ -89,7 +89,7 @@ def carry_out(
         shares: of each stage in the work of a large run, for a bar that moves evenly.
     """
     if settings.where:
-        parse(settings.where)
+        Where(settings.where)
     _check_installed(settings)
     _check_lasting(settings)
     _check_task_runner()

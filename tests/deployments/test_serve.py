@@ -113,7 +113,7 @@ def test_what_is_wrong_by_itself_is_refused_before_there_is_a_run(
     ("parameters", "why"),
     [
         ({"choice": {"per": "drug"}}, "per and at_most go together"),
-        ({"where": "plate ="}, "where plate =: equality is written =="),
+        ({"where": "plate ="}, "where plate =: unable to parse"),
         ({"reduction": {"scale_max": 10}}, "scale_max 10 shifts each gene"),
     ],
 )

@@ -136,7 +136,7 @@ class CellSettings(BaseModel):
     where: Annotated[str | None, WithJsonSchema({"type": "string", "maxLength": 1000})] = Field(
         None, min_length=1, max_length=1000
     )
-    """Which cells by their metadata: plate in ('plate1', 'plate2') and drug == 'DMSO_TF'."""
+    """Which cells by their metadata, in SQL: plate in ('plate1', 'plate2') and drug = 'DMSO_TF'."""
 
     @property
     def recipe_in_full(self) -> Recipe:

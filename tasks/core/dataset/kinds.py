@@ -13,8 +13,6 @@ _SECONDS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _DAY = 86_400
 # Days since 1970 of the years that every reader of dates knows: 1 to 9999.
 _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
-# Bytes of a column's name that an AnnData file has, beside a digest: in Zarr it is the name of a folder.
-LONGEST_NAME = 200
 # Of what readers of tables know as a decimal.
 _MOST_DIGITS = 38
 _DECIMAL = re.compile(r"decimal128\((\d+), (\d+)\)")

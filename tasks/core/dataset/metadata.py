@@ -14,7 +14,7 @@ from tasks.core.dataset.joins import Side, join
 from tasks.core.dataset.kinds import conform, is_text, readable
 from tasks.core.dataset.reading import translated
 from tasks.core.dataset.shard import OpenShard
-from tasks.core.dataset.where import Condition, check_columns, columns_of, rows_that_match
+from tasks.core.dataset.where import Where
 
 Rows = npt.NDArray[np.int64]
 
@@ -42,7 +42,6 @@ class Question:
         per: the column that groups them, if any.
         kinds: type of each metadata column of the dataset.
         sides: tables to join to them.
-        given: the condition as it was given, for messages.
 
     Raises:
         SettingsError: a column is not there, or cannot be compared so.
@@ -50,19 +49,18 @@ class Question:
 
     def __init__(
         self,
-        where: Condition | None,
+        where: Where | None,
         per: str | None,
         kinds: dict[str, pa.DataType],
         sides: tuple[Side, ...],
-        given: str,
     ) -> None:
         joined = {name: side for side in sides for name in side.adds}
         known = kinds | {name: side.table.schema.field(name).type for name, side in joined.items()}
         if where is not None:
-            check_columns(where, known, given)
+            where.check(known)
         if per is not None and per not in known:
             raise SettingsError(f"--per {per}: there is no such column; there are {', '.join(known)}")
-        asked = dict.fromkeys((*(columns_of(where) if where else ()), *((per,) if per else ())))
+        asked = dict.fromkeys((*(where.columns if where else ()), *((per,) if per else ())))
         self._where = where
         self._per = per
         self._sides = tuple(side for side in sides if any(joined.get(name) is side for name in asked))
@@ -104,7 +102,7 @@ class Question:
         return Found.join(found)
 
     def _found(self, begin: int, table: pa.Table) -> Found:
-        here = np.arange(table.num_rows) if self._where is None else np.flatnonzero(rows_that_match(self._where, table))
+        here = np.arange(table.num_rows) if self._where is None else np.flatnonzero(self._where.holds(table))
         return Found(begin + here, None if self._per is None else table.column(self._per).combine_chunks().take(here))
 
     def _bounds(self, shard: OpenShard, group: int) -> dict[str, Bounds]:
@@ -123,7 +121,7 @@ class Question:
         if of_group is not None and of_group.constant and name_of(of_group.low) in full:
             return True
         known = bounds | dict.fromkeys(self._joined, Bounds())
-        return self._where is not None and True not in self._where.outcomes(known)
+        return self._where is not None and not self._where.may_hold(known)
 
     def _described(self, table: pa.Table, bounds: dict[str, Bounds], constant: set[str], shard: OpenShard) -> pa.Table:
         """Rows of a shard with all that is asked of them, of the types that a table of cells has."""

@@ -20,7 +20,7 @@ from tasks.core.base.settings import ALL, SYNTHETIC, RunSettings, Settings
 from tasks.core.dataset.cells import EXPRESSIONS, GENES
 from tasks.core.dataset.choice import choose_cells
 from tasks.core.dataset.joins import Side, put_sides, read_sides
-from tasks.core.dataset.kinds import LONGEST_NAME, changes, check_values, common_kind, conform, table_kind
+from tasks.core.dataset.kinds import changes, check_values, common_kind, conform, table_kind
 from tasks.core.dataset.metadata import Question
 from tasks.core.dataset.partitions import Picked, cut, cut_short
 from tasks.core.dataset.place import GENES_TABLE, Place, resolve, shard_names, table_name
@@ -29,8 +29,7 @@ from tasks.core.dataset.shard import Shard, read_table
 from tasks.core.dataset.shards import Shards
 from tasks.core.dataset.synthetic import VERSION as SIMULATION
 from tasks.core.dataset.synthetic import write_dataset
-from tasks.core.dataset.where import Condition
-from tasks.core.dataset.where_syntax import as_given, parse
+from tasks.core.dataset.where import Where, as_given
 from tasks.core.numerics.block import decode_table, encode_table
 from tasks.core.numerics.quality import COUNTS_COLUMN, GENES_COLUMN, MITO_COLUMN
 from tasks.core.references.cells import Partition, Plan, Vocabulary
@@ -86,7 +85,7 @@ def make_plan(settings: RunSettings) -> Plan:
             that leaves none.
     """
     with in_little_memory("planning"):
-        condition = parse(settings.where) if settings.where else None
+        condition = Where(settings.where) if settings.where else None
         place = resolve(locate_dataset(settings), settings.revision, settings.credentials)
         shards = Shards(place, shard_names(place), skips=settings.on_bad_data == "skip")
         wanted, layout = _wanted(shards, condition, settings)
@@ -107,14 +106,14 @@ def make_plan(settings: RunSettings) -> Plan:
         )
 
 
-def _wanted(shards: Shards, condition: Condition | None, settings: RunSettings) -> tuple[dict[int, Picked], _Layout]:
+def _wanted(shards: Shards, condition: Where | None, settings: RunSettings) -> tuple[dict[int, Picked], _Layout]:
     """Shards, by index, with the rows of them that are wanted, and what their metadata hold."""
     wanted: dict[int, Picked] = {}
     if condition is not None or settings.per is not None:
         # Only all shards tell which columns there are, and of which types; a bad one is told of where it is wanted.
         every = Shards(shards.place, shards.names, skips=True).with_cells(ALL)
         layout = _layout(every.values(), shards.place, settings)
-        question = Question(condition, settings.per, layout.kinds, layout.sides, as_given(settings.where))
+        question = Question(condition, settings.per, layout.kinds, layout.sides)
         wanted = choose_cells(shards, question, settings)
         if not wanted:
             raise SettingsError(f"{as_given(settings.where)}: none of the {shards.cells_seen:,} cells match")
@@ -257,10 +256,6 @@ def _layout(shards: Iterable[Shard], place: Place, settings: RunSettings) -> _La
     kinds = {name: kind for name, kind in common.items() if kind is not None}
     left_out = {name: _why_not(held[name]) for name in held if name not in kinds}
     converted = {name: told for name, kind in kinds.items() if (told := changes(held[name], kind)) is not None}
-    for name in kinds:
-        if len(name.encode()) > LONGEST_NAME:
-            short = f"in an AnnData file its name is the first {LONGEST_NAME} bytes of it and a digest"
-            converted[name] = f"{converted[name]}; {short}" if name in converted else short
     of_quality = _OF_QUALITY if settings.recipe_in_full.checks_cells else ()
     own = [name for name in kinds if _OWN_COLUMN.fullmatch(name) or name in of_quality]
     left_out |= dict.fromkeys(own, "the results have a column of their own of this name")

@@ -1,219 +1,164 @@
-"""Conditions on the metadata of cells: for each row of a table, and for what a row group may hold.
+"""Conditions on the metadata of cells, in SQL as polars reads it: which rows meet one, and which row groups cannot.
 
 As in SQL, a comparison with a null is neither true nor false, and rows for which a condition is not true are left out.
 """
 
-import operator
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
-from functools import reduce
-from itertools import product
-from typing import Any, Protocol
+import json
+import re
+from collections.abc import Iterable, Mapping
+from io import StringIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from tasks.core.base.errors import SettingsError
+from tasks.core.base.errors import SettingsError, first_line
 from tasks.core.dataset.bounds import Bounds
-from tasks.core.dataset.kinds import is_number, is_text
 
-Value = str | bool | int | Decimal
-# What a condition may come out as: true, false or, of a null, neither.
-Outcomes = frozenset[bool | None]
-
-# Of as many digits as any number that Arrow has.
-_EXACT = Context(prec=77)
-_COMPARED: dict[str, Callable[[Any, Any], Any]] = {
-    "==": pc.equal,
-    "<": pc.less,
-    "<=": pc.less_equal,
-    ">": pc.greater,
-    ">=": pc.greater_equal,
-}
-_ORDERED: dict[str, Callable[[Any, Any], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
+_MOST_CHARACTERS = 1_000
+_QUOTED = re.compile(r"""(?<!\w)'(?:[^']|'')*'|"[^"]*"|`[^`]*`""")
+# To parse a query within a condition opens the files that it names; of the others, each could hide one.
+_QUERY = re.compile(r"\b(?:select|table|values|with)\b|--|/\*|\$|\w'|;", re.IGNORECASE)
+# What looks at one row at a time: others would depend on how the rows are cut.
+_FUNCTIONS = {"Sql", "StringExpr"}
+_TESTS = {"Not", "IsNull", "IsNotNull", "IsIn", "IsBetween", "IsNan", "IsNotNan", "IsFinite", "IsInfinite"}
+_PARTS = {"BinaryExpr": ("left", "right"), "Cast": ("expr",), "Ternary": ("predicate", "truthy", "falsy")}
+_ORDERED = {"Lt", "LtEq", "Gt", "GtEq"}
+Node = Any
 
 
-class Condition(Protocol):
-    """A condition on a cell's metadata."""
+class Where:
+    """A condition on columns: `=`, `<>`, `<`, `IN`, `BETWEEN`, `LIKE`, `IS NULL`, joined by `AND`, `OR`, `NOT`.
 
-    @property
-    def compared(self) -> tuple[tuple[str, Value | None], ...]:
-        """Columns, each with a value that it is compared with, or None where it may be of any type."""
+    Names that are no words stand in backticks or double quotes (`moa-fine`), texts in single quotes; `==` and `!=` are
+    taken as well.
 
-    def mask(self, table: pa.Table) -> Any:
-        """For each row true, false or null."""
-
-    def outcomes(self, bounds: Mapping[str, Bounds]) -> Outcomes:
-        """All that rows within these bounds may come out as; more only where the bounds do not tell."""
-
-
-@dataclass(frozen=True)
-class Compare:
-    """A column compared with a value: `==`, `<`, `<=`, `>` or `>=`."""
-
-    column: str
-    operator: str
-    value: Value
-
-    @property
-    def compared(self) -> tuple[tuple[str, Value | None], ...]:
-        """The column and the value."""
-        return ((self.column, self.value),)
-
-    def mask(self, table: pa.Table) -> Any:
-        """For each row true, false or null."""
-        column = table.column(self.column)
-        if is_number(column.type):
-            return _COMPARED[self.operator](*_comparable(column, self.operator, Decimal(self.value)))
-        return _COMPARED[self.operator](column, pa.scalar(self.value))
-
-    def outcomes(self, bounds: Mapping[str, Bounds]) -> Outcomes:
-        """All that rows within these bounds may come out as."""
-        known = bounds[self.column]
-        possible: set[bool | None] = {None} if known.nulls else set()
-        if known.values:
-            possible |= {True, False} if known.low is None else self._between(known.low, known.high)
-            # A number that is none compares as false.
-            possible |= {False} if known.nans else set()
-        return frozenset(possible)
-
-    def _between(self, low: Any, high: Any) -> set[bool]:
-        value = float(str(self.value)) if isinstance(low, float) else self.value
-        if self.operator == "==":
-            return {low <= value <= high, low == value == high}
-        holds = _ORDERED[self.operator]
-        return {holds(low, value), holds(high, value)}
-
-
-@dataclass(frozen=True)
-class IsNull:
-    """Whether a column is null."""
-
-    column: str
-
-    @property
-    def compared(self) -> tuple[tuple[str, Value | None], ...]:
-        """The column, of any type."""
-        return ((self.column, None),)
-
-    def mask(self, table: pa.Table) -> Any:
-        """For each row true or false."""
-        return pc.is_null(table.column(self.column))
-
-    def outcomes(self, bounds: Mapping[str, Bounds]) -> Outcomes:
-        """All that rows within these bounds may come out as."""
-        known = bounds[self.column]
-        return frozenset(outcome for outcome, may_be in ((True, known.nulls), (False, known.values)) if may_be)
-
-
-@dataclass(frozen=True)
-class Not:
-    """What another condition is not; of a null, neither."""
-
-    condition: Condition
-
-    @property
-    def compared(self) -> tuple[tuple[str, Value | None], ...]:
-        """As in the other condition."""
-        return self.condition.compared
-
-    def mask(self, table: pa.Table) -> Any:
-        """For each row true, false or null."""
-        return pc.invert(self.condition.mask(table))
-
-    def outcomes(self, bounds: Mapping[str, Bounds]) -> Outcomes:
-        """All that rows within these bounds may come out as."""
-        return frozenset(None if out is None else not out for out in self.condition.outcomes(bounds))
-
-
-@dataclass(frozen=True)
-class Several:
-    """Conditions joined by `and` or by `or`, with nulls as SQL has them."""
-
-    word: str
-    conditions: tuple[Condition, ...]
-
-    @property
-    def compared(self) -> tuple[tuple[str, Value | None], ...]:
-        """As in all of them."""
-        return tuple(pair for condition in self.conditions for pair in condition.compared)
-
-    def mask(self, table: pa.Table) -> Any:
-        """For each row true, false or null."""
-        join = pc.and_kleene if self.word == "and" else pc.or_kleene
-        return reduce(join, (condition.mask(table) for condition in self.conditions))
-
-    def outcomes(self, bounds: Mapping[str, Bounds]) -> Outcomes:
-        """All that rows within these bounds may come out as, if the conditions had nothing to do with each other."""
-        each = (condition.outcomes(bounds) for condition in self.conditions)
-        return reduce(lambda left, right: frozenset(map(self._join, product(left, right))), each)
-
-    def _join(self, outcomes: tuple[bool | None, ...]) -> bool | None:
-        decides = self.word == "or"
-        if decides in outcomes:
-            return decides
-        return None if None in outcomes else not decides
-
-
-def _comparable(column: Any, sign: str, value: Decimal) -> tuple[Any, Any]:
-    """Give a column of numbers and a number as what Arrow compares without rounding either; with floats, as a float."""
-    if pa.types.is_floating(column.type):
-        return column, pa.scalar(float(value))
-    digits, places = (column.type.precision, column.type.scale) if pa.types.is_decimal(column.type) else (20, 0)
-    # One digit more than any value of the column has, for a number that is beyond all of them, or between two.
-    kind, beyond = pa.decimal256(digits + 1, places), Decimal(10) ** (digits - places)
-    near = max(-beyond, min(beyond, value))
-    to = ROUND_CEILING if sign in ("<", ">=") else ROUND_FLOOR
-    rounded = near.quantize(Decimal(1).scaleb(-places), to, _EXACT)
-    return column.cast(kind), pa.scalar(beyond if sign == "==" and rounded != near else rounded, kind)
-
-
-def columns_of(condition: Condition) -> tuple[str, ...]:
-    """Columns that a condition is about, each once."""
-    return tuple(dict.fromkeys(column for column, _ in condition.compared))
-
-
-def rows_that_match(condition: Condition, table: pa.Table) -> npt.NDArray[np.bool_]:
-    """(rows,) whether the condition is true."""
-    mask = pc.fill_null(condition.mask(table), False)
-    matching: npt.NDArray[np.bool_] = mask.to_numpy() if isinstance(mask, pa.ChunkedArray) else np.asarray(mask)
-    return matching
-
-
-def check_columns(condition: Condition, kinds: Mapping[str, pa.DataType], given: str) -> None:
-    """Refuse a condition on columns that are not there, or that compares what cannot be compared.
+    Args:
+        given: the condition.
 
     Raises:
-        SettingsError: names the column, and what there is.
+        SettingsError: it is none, or asks for more than one row at a time.
     """
-    for column, value in condition.compared:
-        if column not in kinds:
-            raise SettingsError(f"{given}: there is no column '{column}'; there are {_listed(kinds)}")
-        problem = None if value is None else _mismatch(value, kinds[column])
-        if problem:
-            raise SettingsError(f"{given}: column '{column}' holds {problem}")
+
+    def __init__(self, given: str) -> None:
+        self.given = as_given(given)
+        if len(given) > _MOST_CHARACTERS:
+            raise SettingsError(f"--where has {len(given):,} characters, more than {_MOST_CHARACTERS:,}")
+        if found := _QUERY.search(_QUOTED.sub("''", given)):
+            raise SettingsError(f"{self.given}: a condition has no {found[0]!r}: it is about one row, and runs nothing")
+        try:
+            self._expr = pl.sql_expr(given)
+            self._tree: Node = json.loads(self._expr.meta.serialize(format="json"))
+        except pl.exceptions.PolarsError as error:
+            raise SettingsError(f"{self.given}: {first_line(error)}") from None
+        self.columns = tuple(dict.fromkeys(self._expr.meta.root_names()))
+        if not self.columns or not _is_of_a_row(self._tree):
+            raise SettingsError(
+                f"{self.given}: a condition compares columns of the cells with texts in single quotes or numbers, "
+                "row by row, such as plate = 'plate1' and dose > 0"
+            )
+
+    def check(self, kinds: Mapping[str, pa.DataType]) -> None:
+        """Refuse columns that are not there, and what cannot be compared.
+
+        Args:
+            kinds: type of each column that there is.
+
+        Raises:
+            SettingsError: names the column, and what there is.
+        """
+        for name in self.columns:
+            if name not in kinds:
+                raise SettingsError(
+                    f"{self.given}: there is no column '{name}'; there are {_listed(kinds)}; "
+                    "texts stand in single quotes"
+                )
+        none = pl.DataFrame(pa.schema([(name, kinds[name]) for name in self.columns]).empty_table())
+        try:
+            made = none.select(self._expr).to_series().dtype
+        except pl.exceptions.PolarsError as error:
+            held = ", ".join(f"{name} is {kinds[name]}" for name in self.columns)
+            raise SettingsError(f"{self.given}: {first_line(error)}; {held}") from None
+        if made != pl.Boolean:
+            raise SettingsError(f"{self.given}: it is neither true nor false; compare it, such as plate = 'plate1'")
+
+    def holds(self, table: pa.Table) -> npt.NDArray[np.bool_]:
+        """(rows,) whether the condition is true.
+
+        Raises:
+            SettingsError: a value of a row cannot be compared so.
+        """
+        rows = pl.DataFrame(table.select(list(self.columns)))
+        try:
+            return rows.select(self._expr).to_series().fill_null(False).to_numpy()
+        except pl.exceptions.PolarsError as error:
+            raise SettingsError(f"{self.given}: {first_line(error)}") from None
+
+    def may_hold(self, bounds: Mapping[str, Bounds]) -> bool:
+        """Whether it may be true of a row within these bounds; false only where they rule that out."""
+        return _may_hold(self._tree, bounds)
 
 
-def _mismatch(value: Value, kind: pa.DataType) -> str | None:
-    if isinstance(value, bool):
-        fits, wrong = pa.types.is_boolean(kind), "true or false"
-    elif isinstance(value, str):
-        fits, wrong = is_text(kind), f"the text '{value}'"
-    else:
-        fits, wrong = is_number(kind), f"the number {value}"
-    if fits:
-        return None
-    held = "texts" if is_text(kind) else "numbers" if is_number(kind) else f"values of type {kind}"
-    hint = f"; put the number in quotes: '{value}'" if held == "texts" and not isinstance(value, str) else ""
-    return f"{held}, which cannot be compared with {wrong}{hint}"
+def as_given(expression: str | None) -> str:
+    """Name an expression in a message, on one line."""
+    return f"--where {' '.join((expression or '').split())}"
+
+
+def _is_of_a_row(node: Node) -> bool:
+    if not isinstance(node, dict):
+        return False
+    ((kind, body),) = node.items()
+    if kind == "Function":
+        ((family, function),) = body["function"].items() if isinstance(body["function"], dict) else (("", ""),)
+        name = next(iter(function)) if isinstance(function, dict) else function
+        known = family in _FUNCTIONS or (family == "Boolean" and name in _TESTS)
+        return known and all(map(_is_of_a_row, body["input"]))
+    return kind in ("Column", "Literal") or (kind in _PARTS and all(_is_of_a_row(body[part]) for part in _PARTS[kind]))
+
+
+def _may_hold(node: Node, bounds: Mapping[str, Bounds]) -> bool:
+    known = {name: bounds[name] for name in _columns(node)}
+    if all(of.constant or not of.values for of in known.values()):
+        return _holds(node, {name: [of.low if of.values else None] for name, of in known.items()})
+    operator, left, right = _compared(node)
+    if operator in ("And", "Or"):
+        return (all if operator == "And" else any)(_may_hold(part, bounds) for part in (left, right))
+    if len(known) == 1 and operator in _ORDERED | {"Eq"}:
+        ((name, of),) = known.items()
+        if of.low is not None and not of.nans and {"Column": name} in (left, right):
+            ends = {name: [of.low, of.high]}
+            either = [operator] if operator in _ORDERED else ["LtEq", "GtEq"]
+            return all(_holds({"BinaryExpr": {"left": left, "op": one, "right": right}}, ends) for one in either)
+    return True
+
+
+def _compared(node: Node) -> tuple[str, Node, Node]:
+    """Give what is compared, and how; nothing for what is no comparison."""
+    ((kind, body),) = node.items()
+    if kind == "BinaryExpr":
+        return body["op"], body["left"], body["right"]
+    if kind == "Function" and list(body["function"]) == ["Sql"] and "Binary" in body["function"]["Sql"]:
+        return body["function"]["Sql"]["Binary"], *body["input"]
+    return "", None, None
+
+
+def _holds(node: Node, rows: Mapping[str, list[Any]]) -> bool:
+    """Whether a condition is true of any of some rows, or cannot be told of."""
+    try:
+        # Numbers beyond those of JSON, for one, cannot be told of.
+        condition = pl.Expr.deserialize(StringIO(json.dumps(node)), format="json")
+        return bool(pl.DataFrame(rows).select(condition).to_series().any())
+    except (pl.exceptions.PolarsError, TypeError, OverflowError):
+        return True
+
+
+def _columns(node: Node) -> set[str]:
+    if isinstance(node, dict):
+        named = {node["Column"]} if isinstance(node.get("Column"), str) else set()
+        return named.union(*map(_columns, node.values()))
+    return set().union(*map(_columns, node)) if isinstance(node, list) else set()
 
 
 def _listed(names: Iterable[str]) -> str:

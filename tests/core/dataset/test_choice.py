@@ -236,7 +236,7 @@ def test_spread_cells_that_match_are_in_proportion_to_those_that_do(folder: Path
         ({"where": "number > 1e6", "sampling": "spread"}, "none of the 140 cells match"),
         ({"where": "plat == 'a'"}, "no column 'plat'; there are drug, plate, line, number"),
         ({"per": "kind", "at_most": 1}, "--per kind: there is no such column; there are drug, plate, line, number"),
-        ({"where": "plate == "}, "at its end"),
+        ({"where": "plate == "}, "unable to parse"),
     ],
 )
 def test_what_cannot_be_chosen_is_refused(folder: Path, given: dict[str, object], message: str) -> None:

@@ -26,7 +26,7 @@ from tasks.core.dataset.metadata import Question
 from tasks.core.dataset.place import Place
 from tasks.core.dataset.plan import make_plan, read_vocabulary
 from tasks.core.dataset.shard import open_shard
-from tasks.core.dataset.where_syntax import parse
+from tasks.core.dataset.where import Where
 from tasks.core.numerics.block import decode_table
 from tasks.core.references.cells import Cells, Plan
 from tasks.core.results.anndata_export import AnnDataParts, write_h5ad
@@ -216,7 +216,7 @@ def test_numbers_of_any_type_are_compared_without_rounding(tmp_path: Path, name:
                 f"x {sign} {text}",
                 float(text) if "e" in text or pa.types.is_floating(kind) else Decimal(text),
             )
-            found = Question(parse(where), None, {"x": table_kind(kind)}, (), where).look_at_all(shard, None, ())
+            found = Question(Where(where), None, {"x": table_kind(kind)}, ()).look_at_all(shard, None, ())
             assert found.rows.tolist() == [row for row, value in enumerate(values) if holds(value, number)], where
 
 

@@ -102,7 +102,7 @@ def test_a_column_with_a_result_s_name_is_left_out_and_can_be_asked_for(tmp_path
     for name in names:
         table = table.append_column(name, pa.array([0.5, 1.5] * 10))
     folder = write_dataset(tmp_path / "d", [table], gene_table(40))
-    made = plan(folder, where="cluster > 1 and total_counts > 1", per="leiden", at_most=6)
+    made = plan(folder, where="`cluster` > 1 and total_counts > 1", per="leiden", at_most=6)
     assert made.cells == 6
     assert made.columns == ("drug", "plate", *names[4:])
     assert made.left_out == dict.fromkeys(names[:4], "the results have a column of their own of this name")
@@ -112,13 +112,6 @@ def test_a_column_with_a_result_s_name_is_left_out_and_can_be_asked_for(tmp_path
     for named in ({"batch": "cluster"}, {"compare": "drug,total_counts"}):
         with pytest.raises(SettingsError, match=r"the column is left out: the results have a column of their own"):
             check_columns(checked, Recipe.model_validate(named))
-
-
-def test_a_name_too_long_for_an_anndata_file_is_told(tmp_path: Path) -> None:
-    table = table_of(random_cells(20, 40)).append_column("n" * 300, pa.array([1] * 20))
-    made = plan(write_dataset(tmp_path / "d", [table], gene_table(40)))
-    assert made.columns == ("drug", "plate", "n" * 300)
-    assert made.converted == {"n" * 300: "in an AnnData file its name is the first 200 bytes of it and a digest"}
 
 
 def test_a_missing_vocabulary_is_named(dataset: Path) -> None:
