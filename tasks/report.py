@@ -1,18 +1,18 @@
 """Stage: write the report."""
 
 from tasks.core.base.settings import Settings
+from tasks.core.results import report
 from tasks.core.results.drafts import Draft
 from tasks.core.results.findings import Fit
 from tasks.core.results.gather import gather
 from tasks.core.results.record import RunRecord
-from tasks.core.results.report import REPORT, report
 from tasks.core.storage.store import store_of
 from tasks.stage import stage
 
 
 @stage(name="report", task_run_name="write the report")
 def write_report(fit: Fit, record: RunRecord, draft: Draft, settings: Settings) -> None:
-    """Write one page of what the run found, for people."""
-    page = report(gather(store_of(settings), fit, record, settings))
+    """Write one page of what the run found, for people, and two of its pictures."""
+    data = gather(store_of(settings), fit, record, settings)
     with draft.opened() as folder:
-        (folder / REPORT).write_text(page, encoding="utf-8")
+        report.write_report(data, folder)

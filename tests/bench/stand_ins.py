@@ -31,7 +31,6 @@ from tasks.core.numerics.ranked import RankedMatrix
 from tasks.core.references.cells import Cells, Counts, GeneOrder, Normalized, Partition, Vocabulary
 from tasks.core.references.model import Clustering, Components, Embedding, Model
 from tasks.core.results.findings import Fit
-from tasks.core.results.pictures import EMBEDDING, SCREE
 from tasks.core.storage.store import Outcome, StageKey, Store, store_of
 from tests.small_dataset import gene_table, write_dataset
 
@@ -183,12 +182,10 @@ class StandIns:
         return _Estimator(components, self._take)
 
     def export(self, store: Store, folder: Path, fit: Fit, settings: Settings) -> None:
-        """Read what the tables would be made of, and leave the pictures that the summary shows."""
+        """Read what the tables would be made of."""
         for at, (cells, embedding) in enumerate(zip(fit.labelled.cells, fit.labelled.embeddings, strict=True)):
             for ref in (cells.metadata, embedding.table, *(of.labels[at] for of in fit.labelled.clusterings.values())):
                 store.get(ref)
-        for name in (SCREE, EMBEDDING):
-            (folder / name).write_bytes(b"a picture")
 
     def _matrix_of(self, store: Store, key: StageKey, part: Partition | Cells | Counts) -> dict[str, Any]:
         began = time.perf_counter()

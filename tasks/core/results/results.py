@@ -1,4 +1,4 @@
-"""The files that a run leaves: `embeddings.csv`, `pca_variance.csv`, the same and more as Parquet, and pictures."""
+"""The files that a run leaves: `embeddings.csv`, `pca_variance.csv`, and the same and more as Parquet."""
 
 from pathlib import Path
 
@@ -16,8 +16,7 @@ from tasks.core.results.delivery import CSV_PARTS, EMBEDDINGS_CSV, PARQUET_PARTS
 from tasks.core.results.embeddings import harmless, write_embeddings
 from tasks.core.results.findings import CLUSTER, Fit, LabelledCells
 from tasks.core.results.history import HISTORY, HISTORY_PICTURE
-from tasks.core.results.pictures import EMBEDDING, SCREE, CellSample, write_scree
-from tasks.core.results.report import REPORT
+from tasks.core.results.report import EMBEDDING, REPORT, SCREE
 from tasks.core.results.tables import cell_tables, component_table, gene_names, gene_table, with_components
 from tasks.core.storage.store import Store
 
@@ -51,14 +50,10 @@ def may_write(settings: RunSettings) -> list[str]:
 
 
 def export(store: Store, folder: Path, fit: Fit, settings: Settings) -> None:
-    """Write the tables and pictures beside each other; the tables are the model that `saved_model` reads."""
+    """Write the tables beside each other; the tables are the model that `saved_model` reads."""
     model, clustering = fit.model, fit.clustered.clustering
     cells = sum(part.cells for part in fit.matrix.cells)
-    sample = CellSample(cells, len(model.singular_values))
-    tables = sample.of(cell_tables(store, fit.labelled))
-    write_embeddings(tables, folder, csv_in_parts=cells > settings.csv_rows)
-    sample.write_embedding(model, clustering, folder)
-    write_scree(model, folder)
+    write_embeddings(cell_tables(store, fit.labelled), folder, csv_in_parts=cells > settings.csv_rows)
     components = component_table(model)
     components.select("pc", "explained_variance_ratio").write_csv(folder / VARIANCE_CSV)
     components.write_csv(folder / COMPONENTS_CSV)
