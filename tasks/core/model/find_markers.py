@@ -81,11 +81,14 @@ def is_housekeeping(symbol: str | None) -> bool:
 def _shown(found: Sequence[markers.Markers | None], symbols: Sequence[str | None]) -> IntArray:
     """Choose the best genes of each cluster, so many in all as can be looked at; of very many clusters the first.
 
-    Genes of ribosomes and mitochondria tell how a cell fares rather than what it is: they come after all others.
+    Genes of ribosomes and mitochondria, which tell how a cell fares rather than what it is, are chosen only where a
+    cluster has no others.
     """
     of_each = max(MOST_DOTS // max(len(found), 1), 1)
-    ranked = (sorted(of.genes.tolist(), key=lambda gene: is_housekeeping(symbols[gene])) for of in found if of)
-    genes = dict.fromkeys(gene for of in ranked for gene in of[:of_each])
+    genes: dict[int, None] = {}
+    for ranked in (of.genes.tolist() for of in found if of):
+        others = [gene for gene in ranked if not is_housekeeping(symbols[gene])]
+        genes |= dict.fromkeys((others or ranked)[:of_each])
     return np.array(list(genes)[:MOST_DOTS], np.int64)
 
 
