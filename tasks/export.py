@@ -22,7 +22,7 @@ R = TypeVar("R", bound=Record)
 
 @stage(name="export", task_run_name="write results")
 def export(fit: Fit, content: str | None, draft: Draft, settings: Settings) -> Outcome[Exported]:
-    """Write the tables of cells, variance, components and clusters, and pictures of them.
+    """Write the tables of cells, variance, components and clusters.
 
     Where the output has them already, of this content, they are left as they are.
     """

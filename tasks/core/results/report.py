@@ -1,4 +1,7 @@
-"""The report of a run, `report.html`: one static file for people, to open on a phone or a desktop and to print."""
+"""The report of a run, `report.html`: one static file for people, to open on a phone or a desktop and to print.
+
+Takes a second and some tens of megabytes to import, as `plots` does: not before there is something to draw.
+"""
 
 import re
 from base64 import b64encode
@@ -15,9 +18,13 @@ from markupsafe import Markup, escape
 from tasks.core.model.find_markers import MOST_DOTS
 from tasks.core.numerics.association import cramers_v
 from tasks.core.numerics.block import NumberArray
-from tasks.core.results.record import Record, RunRecord
-from tasks.core.results.repeat import changed_settings, repeat_command, settings_of
+from tasks.core.results import plots
+from tasks.core.results.record import RunRecord
+from tasks.core.results.repeat import repeat_command, told_settings, versions
 from tasks.core.results.report_data import (
+    EMBEDDING,
+    REPORT,
+    SCREE,
     Agreement,
     CrossTable,
     DrawnCells,
@@ -27,9 +34,8 @@ from tasks.core.results.report_data import (
     Quality,
     ReportData,
 )
-from tasks.core.results.summary import Table, accuracy, context_of, one_line, templates
+from tasks.core.results.summary import Table, context_of, one_line, templates
 
-REPORT, SCREE, EMBEDDING = "report.html", "scree.png", "embedding.png"
 _MOST_COLUMNS, _MOST_LINES, _MOST_TOP, _MOST_CLASSES = 30, 60, 250, 25
 _SHADES, _DOT = 9, 17
 # Of Cramer's V: what counts as nearly the same, and as hardly related.
@@ -42,8 +48,6 @@ def write_report(data: ReportData, folder: Path) -> None:
     if isinstance(data.record, RunRecord):
         (folder / SCREE).write_bytes(_scree(data.record))
     if data.cells:
-        from tasks.core.results import plots  # noqa: PLC0415  (only a run that gets here draws)
-
         clusters = data.cells.clusters_n.tolist()
         drawn = plots.scatter(_planes(data.cells), clusters, plots.colours_of(clusters))
         (folder / EMBEDDING).write_bytes(drawn)
@@ -53,12 +57,8 @@ def report(data: ReportData) -> str:
     """Write the page: no script, nothing fetched, all text from data escaped; the same bytes for the same data."""
     record = data.record
     context = context_of(record)
-    norm = record.normalization
-    counts = f"counts per {norm.target_sum:,.0f}"
-    rows = [*context["ran"].rows, ("normalization", f"{counts}, log1p" if norm.log1p else counts)]
     context |= {
         "title": f"Single cells of {record.dataset['name']}",
-        "ran": Table("What ran", ("what", "value"), rows),
         "cells": _cells(data.cells) if data.cells else None,
         "composition": _compositions(data.compositions) if data.compositions else None,
         "agreement": _agreement(data.agreements) if data.agreements else None,
@@ -67,14 +67,14 @@ def report(data: ReportData) -> str:
         "choice": _choice(data.choice) if data.choice else None,
         "confounding": _confounding(data.batches) if data.batches else None,
         "scree": _scree(record) if isinstance(record, RunRecord) else None,
-        "accuracy": accuracy(record) if isinstance(record, RunRecord) else None,
         "quality": _quality(data.quality) if data.quality else None,
         "command": _verbatim(repeat_command(record)),
-        "settings": list(_settings(record)),
-        "versions": _versions(record),
+        "settings": list(told_settings(record)),
+        "versions": versions(record),
     }
     found = templates(_text)
-    found.filters |= {"base64": lambda png: b64encode(png).decode(), "headings": re.compile("<h2>(.*?)</h2>").findall}
+    found.filters["base64"] = lambda png: b64encode(png).decode()
+    found.filters["headings"] = re.compile("<h2>(.*?)</h2>").findall
     return found.get_template("report.html.j2").render(context)
 
 
@@ -89,8 +89,6 @@ def _verbatim(value: str) -> Markup:
 
 
 def _scree(record: RunRecord) -> bytes:
-    from tasks.core.results import plots  # noqa: PLC0415
-
     fitted = pl.DataFrame(record.svd["components"])
     ratios, residuals = (fitted[name].to_numpy() for name in ("explained_variance_ratio", "residual"))
     return plots.scree(ratios, residuals, fitted["settled"].to_numpy())
@@ -103,8 +101,6 @@ def _cells(of: DrawnCells) -> dict[str, Any]:
 
 
 def _coloured(of: DrawnCells, name: str, values: Sequence[Any]) -> dict[str, Any]:
-    from tasks.core.results import plots  # noqa: PLC0415
-
     planes = _planes(of)
     if of.map_n2 is not None:
         planes.insert(0, ((f"{of.map_name} 1", f"{of.map_name} 2"), of.map_n2))
@@ -167,17 +163,15 @@ def _step(share: float) -> int:
 
 
 def _choice(of: KChoice) -> Table:
-    best = {
-        "silhouette": of.scores["silhouette"].arg_max(),
-        "calinski_harabasz": of.scores["calinski_harabasz"].arg_max(),
-        "davies_bouldin": of.scores["davies_bouldin"].arg_min(),
-    }
+    scores = of.scores
+    best = {name: scores[name].arg_max() for name in ("silhouette", "calinski_harabasz")}
+    best["davies_bouldin"] = scores["davies_bouldin"].arg_min()
     rows = [
         (
             f"{row['k']} (chosen)" if row["k"] == of.chosen else row["k"],
             *(_score(row[name], is_best=at == best[name]) for name in best),
         )
-        for at, row in enumerate(of.scores.iter_rows(named=True))
+        for at, row in enumerate(scores.iter_rows(named=True))
     ]
     head = ["clusters", "silhouette (higher is better)", "Calinski-Harabasz (higher)", "Davies-Bouldin (lower)"]
     return Table("Scores by number of clusters; the best in bold", head, rows, right=3)
@@ -189,10 +183,10 @@ def _score(value: float | None, *, is_best: bool) -> object:
 
 
 def _agreement(of: Sequence[Agreement]) -> Table:
-    rows = [
-        (one.column, f"{one.adjusted_rand:.3f}", f"{one.nmi:.3f}", None if one.ilisi is None else f"{one.ilisi:.3f}")
-        for one in of
-    ]
+    def told(value: float | None) -> str | None:
+        return None if value is None else f"{value:.3f}"
+
+    rows = [(one.column, *map(told, (one.adjusted_rand, one.nmi, one.ilisi))) for one in of]
     return Table("Agreement of the clusters", ["column", "adjusted Rand index", "NMI", "iLISI"], rows, right=3)
 
 
@@ -263,10 +257,8 @@ def _dots(of: Markers, clusters: int) -> Iterator[tuple[str, list[tuple[float, i
     shares_cg, means_cg = of.share_cg[:clusters], of.mean_cg[:clusters]
     relative_cg = means_cg / np.maximum(means_cg.max(axis=0, initial=0.0), 1e-12)
     for at, gene in enumerate(of.genes[:MOST_DOTS]):
-        yield (
-            gene,
-            [(_width(s), _step(float(r))) for s, r in zip(shares_cg[:, at], relative_cg[:, at], strict=True)],
-        )
+        pairs = zip(shares_cg[:, at], relative_cg[:, at], strict=True)
+        yield gene, [(_width(share), _step(float(mean))) for share, mean in pairs]
 
 
 def _width(share: float) -> float:
@@ -298,28 +290,7 @@ def _quality(of: Quality) -> dict[str, Any]:
 
 
 def _histogram(of: Histogram) -> tuple[str, bytes]:
-    from tasks.core.results import plots  # noqa: PLC0415
-
     bounds = " and ".join(f"{value:,g}" for value in of.thresholds)
     told = f"; {'bound' if len(of.thresholds) == 1 else 'bounds'} at {bounds} (dashed)" if bounds else ""
     drawn = plots.histogram(of.counts_b, of.edges, of.thresholds)
     return f"{of.measure}: {int(of.counts_b.sum()):,} cells{told}", drawn
-
-
-def _settings(record: Record) -> Iterator[tuple[str, object, bool, str | None]]:
-    fields, changed = settings_of(record).model_fields, changed_settings(record)
-    for name, value in record.settings.items():
-        yield name, value, name in changed, fields[name].description if name in fields else None
-
-
-def _versions(record: Record) -> list[Table]:
-    made_in = record.environments
-    heads = [f"environment {at}" for at in range(1, len(made_in) + 1)] if len(made_in) > 1 else ["version"]
-    names = dict.fromkeys(name for one in made_in for name in one)
-    rows = [(name, *(one.get(name, "not told") for one in made_in)) for name in names]
-    by_stage = [(cost.stage, ", ".join(str(at + 1) for at in cost.environments)) for cost in record.stages]
-    made = Table("Packages, the library of linear algebra and its kernels, the processor", ["what", *heads], rows)
-    return [
-        made,
-        *([Table("What made which results", ["stage", "environments"], by_stage)] if len(made_in) > 1 else []),
-    ]

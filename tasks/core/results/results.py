@@ -16,7 +16,7 @@ from tasks.core.results.delivery import CSV_PARTS, EMBEDDINGS_CSV, PARQUET_PARTS
 from tasks.core.results.embeddings import harmless, write_embeddings
 from tasks.core.results.findings import CLUSTER, Fit, LabelledCells
 from tasks.core.results.history import HISTORY, HISTORY_PICTURE
-from tasks.core.results.report import EMBEDDING, REPORT, SCREE
+from tasks.core.results.report_data import EMBEDDING, REPORT, SCREE
 from tasks.core.results.tables import cell_tables, component_table, gene_names, gene_table, with_components
 from tasks.core.storage.store import Store
 

@@ -135,6 +135,7 @@ def context_of(record: Record) -> dict[str, Any]:
         "sentences": what_to_know(record),
         "ran": Table("What ran", ("what", "value"), what_ran(record)),
         "components": _variance(fitted.svd["components"]) if fitted else None,
+        "accuracy": accuracy(fitted) if fitted else None,
         "explained": {"components": f"{len(ratios):,}", "share": f"{100 * sum(ratios):.2f} %"},
         "sizes": _sizes(clusters) if clusters else None,
         "drift": _drift(drift) if drift else None,
@@ -159,6 +160,7 @@ def one_line(value: object) -> str:
 
 def what_ran(record: Record) -> list[tuple[str, object]]:
     """Name the data and the main settings of a run; some come from elsewhere and are yet to be escaped."""
+    norm = record.normalization
     asked = ("model", "recipe", "where", "pca_dim", "clusters", "seed", "series")
     return [
         ("dataset", record.dataset["name"]),
@@ -166,6 +168,7 @@ def what_ran(record: Record) -> list[tuple[str, object]]:
         ("cells", f"{record.read['cells']:,} in {record.read['partitions']:,} partitions"),
         ("genes", f"{record.read['genes']:,}"),
         *((name, record.settings[name]) for name in asked if record.settings.get(name) is not None),
+        ("normalization", f"counts per {norm.target_sum:,.0f}{', log1p' if norm.log1p else ''}"),
     ]
 
 
