@@ -49,9 +49,9 @@ def export_csv(cells: LabelledCells, draft: Draft, settings: RunSettings) -> Out
     return _written(draft, "csv", lambda folder: write_csv(cell_tables(store_of(settings), cells), folder), settings)
 
 
-@stage(name="export", takes_a_slot=True, task_run_name="write tables and pictures")
+@stage(name="export", takes_a_slot=True, task_run_name="write small tables")
 def export(fit: Fit, draft: Draft, settings: Settings) -> Outcome[Exported]:
-    """Write the tables of variance, components, clusters and genes, pictures, and AnnData where asked for."""
+    """Write the tables of variance, components, clusters and genes, and AnnData where asked for."""
     return _written(draft, "tables", lambda folder: results.export(store_of(settings), folder, fit, settings), settings)
 
 

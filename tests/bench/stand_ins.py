@@ -31,7 +31,7 @@ from tasks.core.numerics.ranked import RankedMatrix
 from tasks.core.references.cells import Cells, Counts, GeneOrder, Normalized, Partition, Vocabulary
 from tasks.core.references.model import Clustering, Components, Embedding, Model
 from tasks.core.results.findings import Fit
-from tasks.core.results.pictures import EMBEDDING, SCREE
+from tasks.core.results.report_data import EMBEDDING, REPORT, SCREE
 from tasks.core.storage.store import Outcome, StageKey, Store, store_of
 from tests.small_dataset import gene_table, write_dataset
 
@@ -106,7 +106,7 @@ class StandIns:
                 ("tasks.export.write_part", lambda _, folder, number, **__: (folder / f"part-{number}").touch()),
                 ("tasks.export.write_csv", lambda _, folder: (folder / "embeddings.csv").touch()),
                 ("tasks.report.gather", lambda *_: None),
-                ("tasks.report.report", lambda _: "a report"),
+                ("tasks.core.results.report.write_report", self.write_report),
             ):
                 patches.enter_context(patch(where, stand_in))
             yield
@@ -185,11 +185,16 @@ class StandIns:
         return _Estimator(components, self._take)
 
     def export(self, store: Store, folder: Path, fit: Fit, settings: Settings) -> None:
-        """Read what the tables would be made of, and leave the pictures that the summary shows."""
+        """Read what the tables would be made of."""
         for at, (cells, embedding) in enumerate(zip(fit.labelled.cells, fit.labelled.embeddings, strict=True)):
             for ref in (cells.metadata, embedding.table, *(of.labels[at] for of in fit.labelled.clusterings.values())):
                 store.get(ref)
-        for name in (SCREE, EMBEDDING):
+        # An empty tuple of files would be one for all of Prefect.
+        (folder / "pca_variance.csv").touch()
+
+    def write_report(self, _data: object, folder: Path) -> None:
+        """Leave a page, and the pictures that the summary shows."""
+        for name in (REPORT, SCREE, EMBEDDING):
             (folder / name).write_bytes(b"a picture")
 
     def _matrix_of(self, store: Store, key: StageKey, part: Partition | Cells | Counts) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def test_the_report_of_the_atlas_reads_well_wherever_it_is_opened(
         for name, ran in {"plain": plain, "atlas": atlas}.items():
             report = ran.output / "report.html"
             assert report.stat().st_size < MOST_BYTES
+            assert not [gene for gene in genes_of_dots(report.read_text()) if re.match("MT-|RP[LS][0-9]", gene)]
             keep_maps(report.read_text(), screenshots, name)
             page.open(report.as_uri())
             page.wait_for("Repeat it")
@@ -41,6 +42,14 @@ def test_the_report_of_the_atlas_reads_well_wherever_it_is_opened(
         page.screenshot(screenshots / "report.png", 1500)
         page.run("document.getElementById('markers').scrollIntoView()")
         page.screenshot(screenshots / "report-phone.png", 900, PHONE)
+
+
+def genes_of_dots(page: str) -> list[str]:
+    """Whose dots are drawn; plain runs rank none."""
+    drawn = re.search(r'<table class="dots".*?</table>', page, re.DOTALL)
+    genes = re.findall(r'<th scope="row">([^<]+)</th>', drawn[0]) if drawn else []
+    assert len(genes) > 20 or drawn is None
+    return genes
 
 
 def overflow(page: Browser) -> list[str]:

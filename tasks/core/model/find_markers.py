@@ -1,5 +1,6 @@
 """The genes that tell each cluster from all other cells."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,9 +19,10 @@ from tasks.core.references.insight import Markers
 from tasks.core.references.model import Assigned
 from tasks.core.storage.store import Outcome, StageKey, Store
 
-VERSION = 5
+VERSION = 6
 # Genes whose means and shares are given in all clusters; more could not be looked at.
 MOST_DOTS = 60
+_HOUSEKEEPING = re.compile(r"MT-|RP[LS](?!6K)(\d|P\d|A)", re.IGNORECASE)
 _STATISTICS = ("cohens_d", "scores", "logfoldchanges", "pvals", "pvals_adj", "pct_nz_group", "pct_nz_reference")
 
 
@@ -46,7 +48,7 @@ def find_markers(
         top = pl.concat(
             [_named(of, names, name) for of, name in zip(found, clusters.names, strict=True) if of] or [_NONE]
         )
-        shown = _shown(found)
+        shown = _shown(found, names[SYMBOL].to_list())
         columns = np.full(order.genes, -1, np.int32)
         columns[shown] = np.arange(len(shown))
         dots = _dots(sum_genes(blocks, labels, len(clusters.names), columns), names[shown], clusters.names)
@@ -71,10 +73,22 @@ def _named(of: markers.Markers, names: pl.DataFrame, cluster: int) -> pl.DataFra
     return columns.cast(_NONE.schema)
 
 
-def _shown(found: Sequence[markers.Markers | None]) -> IntArray:
-    """Choose the best genes of each cluster, so many in all as can be looked at; of very many clusters the first."""
+def is_housekeeping(symbol: str | None) -> bool:
+    """Tell genes of ribosomal proteins and of the mitochondrial genome; RPS6KA1, a kinase, is none."""
+    return bool(_HOUSEKEEPING.match(symbol or ""))
+
+
+def _shown(found: Sequence[markers.Markers | None], symbols: Sequence[str | None]) -> IntArray:
+    """Choose the best genes of each cluster, so many in all as can be looked at; of very many clusters the first.
+
+    Genes of ribosomes and mitochondria, which tell how a cell fares rather than what it is, are chosen only where a
+    cluster has no others.
+    """
     of_each = max(MOST_DOTS // max(len(found), 1), 1)
-    genes = dict.fromkeys(gene for of in found if of for gene in of.genes[:of_each].tolist())
+    genes: dict[int, None] = {}
+    for ranked in (of.genes.tolist() for of in found if of):
+        others = [gene for gene in ranked if not is_housekeeping(symbols[gene])]
+        genes |= dict.fromkeys((others or ranked)[:of_each])
     return np.array(list(genes)[:MOST_DOTS], np.int64)
 
 

@@ -3,10 +3,11 @@
 Takes a second and some tens of megabytes to import: not before there is something to draw.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
-from itertools import pairwise
+from string import ascii_lowercase
 from typing import Any
 
 import matplotlib as mpl
@@ -18,9 +19,10 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 
-from tasks.core.numerics.block import IntArray, NumberArray
+from tasks.core.numerics.block import Float64Array, IntArray, NumberArray
 
 BoolArray = npt.NDArray[np.bool_]
+Plane = tuple[tuple[str, str], NumberArray]
 
 # Ten colours that stay apart under every kind of colour blindness (Petroff, arXiv:2107.02270), and the same darker;
 # numbers on the picture tell what colours alone do not.
@@ -32,6 +34,9 @@ _PNG_COLOURS = 128
 _MARGINS = {"left": 0.1, "right": 0.98, "wspace": 0.28}
 # As many clusters as a reader can tell apart; the others share one colour.
 MOST_CLUSTERS = 20
+_LETTERS = ascii_lowercase[:12]
+_BINS = 20
+_OUTLINED = [withStroke(linewidth=3.5, foreground="white")]
 
 
 def scree(ratios_k: NumberArray, residuals_k: NumberArray, settled_k: BoolArray) -> bytes:
@@ -64,28 +69,83 @@ def scree(ratios_k: NumberArray, residuals_k: NumberArray, settled_k: BoolArray)
         return png_of(figure)
 
 
-def embedding(points_nk: NumberArray, labels_n: IntArray, sizes: Mapping[int, int], ratios_k: Sequence[float]) -> bytes:
-    """Draw cells in their first components, coloured by cluster, beside the clusters' sizes.
+def colours_of(values: Sequence[Any]) -> dict[Any, tuple[str, str]]:
+    """Give the colour, and what stands on the picture, of the values that stand out; the others share a grey.
+
+    Clusters, which are numbers, keep their colour whatever others there are; for other values letters stand: no font
+    has all names.
+    """
+    counts = Counter(values)
+    frequent = sorted(counts, key=lambda value: (-counts[value], str(value)))
+    both = [*TEN, *map(_darker, TEN)]
+    if all(isinstance(value, int) for value in counts):
+        return {name: (both[name % len(both)], str(name)) for name in sorted(frequent[:MOST_CLUSTERS])}
+    return dict(zip(frequent, zip(both, _LETTERS, strict=False), strict=False))
+
+
+def scatter(planes: Sequence[Plane], values: Sequence[Any], colours: Mapping[Any, tuple[str, str]]) -> bytes:
+    """Draw cells in planes beside each other, in random order so that no class hides another.
 
     Args:
-        points_nk: (n, k) coordinates of some cells; up to four of the components are drawn.
-        labels_n: (n,) names of the cells' clusters.
-        sizes: cells of each cluster, by its name, of all cells.
-        ratios_k: (k,) share of the variance of each component.
+        planes: names of two axes, and (n, 2) coordinates of the cells.
+        values: (n,) of the cells.
+        colours: of the values that stand out, as `colours_of` gives them.
     """
-    colours = _colours(sizes)
-    planes = list(pairwise(range(min(points_nk.shape[1], 4))))[::2] or [(0, 0)]
-    with figure_of(7.4, 5.6) as figure:
-        grid = figure.add_gridspec(
-            2, len(planes), height_ratios=[3.4, 1.3], **_MARGINS, bottom=0.05, top=0.95, hspace=0.33
-        )
-        scatters = [figure.add_subplot(grid[0, at]) for at in range(len(planes))]
-        for axes, (across, up) in zip(scatters, planes, strict=True):
-            _scatter(axes, points_nk[:, [across, up]], labels_n, colours)
-            axes.set_xlabel(f"pc{across + 1} ({100 * ratios_k[across]:.2f} %)")
-            axes.set_ylabel(f"pc{up + 1} ({100 * ratios_k[up]:.2f} %)")
-        scatters[0].set_title(f"{len(points_nk):,} of {sum(sizes.values()):,} cells")
-        _bars(figure.add_subplot(grid[1, :]), sizes, colours)
+    places = {value: at for at, value in enumerate(colours)}
+    classes_n = np.array([places.get(value, -1) for value in values], np.int64)
+    order = np.random.default_rng(len(classes_n)).permutation(len(classes_n))
+    # What does not stand out lies below.
+    order = order[np.argsort(classes_n[order] >= 0, kind="stable")]
+    shown = np.array([*(colour for colour, _ in colours.values()), OTHERS])[classes_n[order]].tolist()
+    size = float(np.clip(24_000 / max(len(order), 1), 3.0, 14.0))
+    with figure_of(4.2 * len(planes), 3.9) as figure:
+        for at, ((across, up), points_n2) in enumerate(planes):
+            axes = figure.add_axes(((at + 0.15) / len(planes), 0.12, 0.82 / len(planes), 0.86))
+            axes.scatter(points_n2[order, 0], points_n2[order, 1], s=size, c=shown, linewidths=0)
+            axes.margins(0.04)
+            axes.set(xlabel=across, ylabel=up)
+            for (_, key), (x, y) in zip(
+                colours.values(), label_places(points_n2, classes_n, len(colours)), strict=True
+            ):
+                axes.text(x, y, key, ha="center", va="center", weight="bold", size=11, path_effects=_OUTLINED)
+        return png_of(figure)
+
+
+def label_places(points_n2: NumberArray, classes_n: IntArray, classes: int) -> Float64Array:
+    """Find where on a picture each class is densest among the others: (classes, 2), no two in the same place.
+
+    The median of a class that lies in several places may be where none of its cells is.
+    """
+    low, span = points_n2.min(axis=0), np.maximum(np.ptp(points_n2, axis=0), 1e-12)
+    bins_n2 = np.minimum(((points_n2 - low) / span * _BINS).astype(int), _BINS - 1)
+    bins_n = bins_n2[:, 0] * _BINS + bins_n2[:, 1]
+    total_b = np.bincount(bins_n, minlength=_BINS**2)
+    free_b = np.ones(_BINS**2, bool)
+    places_c2 = np.zeros((classes, 2))
+    for at in range(classes):
+        of_class = classes_n == at
+        held_b = np.bincount(bins_n[of_class], minlength=_BINS**2)
+        best = int(np.argmax(np.where(free_b, held_b**2 / np.maximum(total_b, 1), 0.0)))
+        inside = of_class & (bins_n == best)
+        places_c2[at] = points_n2[inside if inside.any() else of_class].mean(axis=0)
+        free_b[best] = False
+    return places_c2
+
+
+def histogram(counts_b: IntArray, edges: NumberArray, thresholds: Sequence[float]) -> bytes:
+    """Draw counts in bins, equally wide whatever their edges are, and thresholds as dashed lines."""
+    bins = np.arange(len(counts_b) + 1.0)
+    with figure_of(4.2, 2.0) as figure:
+        axes = figure.add_axes((0.04, 0.16, 0.92, 0.72))
+        axes.bar(bins[:-1], counts_b, width=0.92, align="edge", color=TEN[0])
+        for value, place in zip(thresholds, np.interp(thresholds, edges.astype(float), bins), strict=True):
+            axes.axvline(place, color=TEN[2], linestyle="--")
+            axes.annotate(f"{value:,g}", (place, 1.02), xycoords=("data", "axes fraction"), ha="center")
+        ticks = [0, len(counts_b) // 2, len(counts_b)]
+        axes.margins(x=0)
+        axes.set_xticks(ticks, [f"{float(edges[at]):,.4g}" for at in ticks])
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
         return png_of(figure)
 
 
@@ -117,41 +177,7 @@ def history(runs_r: IntArray, cells_r: IntArray, explained_r: NumberArray, alike
         return png_of(figure)
 
 
-def _scatter(axes: Axes, points_n2: NumberArray, labels_n: IntArray, colours: Mapping[int, str]) -> None:
-    shown = [colours.get(int(label), OTHERS) for label in labels_n]
-    axes.scatter(points_n2[:, 0], points_n2[:, 1], s=5, c=shown, linewidths=0)
-    axes.margins(0.04)
-    for name, colour in colours.items():
-        of_cluster = points_n2[labels_n == name]
-        if len(of_cluster):
-            across, up = np.median(of_cluster, axis=0)
-            outlined = [withStroke(linewidth=2.5, foreground="white")]
-            style: dict[str, Any] = {"ha": "center", "va": "center", "weight": "bold", "path_effects": outlined}
-            axes.text(across, up, str(name), color=darker(colour), **style)
-
-
-def _bars(axes: Axes, sizes: Mapping[int, int], colours: Mapping[int, str]) -> None:
-    bars = [(str(name), sizes[name], colour) for name, colour in colours.items()]
-    if others := [size for name, size in sizes.items() if name not in colours]:
-        bars.append((f"{len(others):,} others", sum(others), OTHERS))
-    names, heights, shown = zip(*bars, strict=True)
-    places = np.arange(len(bars))
-    drawn = axes.bar(places, heights, color=shown, width=0.8)
-    axes.bar_label(drawn, [f"{height:,}" for height in heights], padding=1, fontsize=7)
-    axes.set_xticks(places, names)
-    axes.set_ylim(0, 1.15 * max(*heights, 1))
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    axes.set_title("cells of each cluster")
-
-
-def _colours(sizes: Mapping[int, int]) -> dict[int, str]:
-    largest = sorted(sorted(sizes, key=lambda name: -sizes[name])[:MOST_CLUSTERS])
-    both = [*TEN, *map(darker, TEN)]
-    return {name: both[name % len(both)] for name in largest}
-
-
-def darker(colour: str) -> str:
+def _darker(colour: str) -> str:
     """Give a colour, #rrggbb, at three fifths of its light."""
     red, green, blue = (int(colour[at : at + 2], 16) * 3 // 5 for at in (1, 3, 5))
     return f"#{red:02x}{green:02x}{blue:02x}"

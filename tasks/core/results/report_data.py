@@ -9,6 +9,8 @@ import polars as pl
 from tasks.core.numerics.block import IntArray, NumberArray
 from tasks.core.results.record import Record
 
+REPORT, SCREE, EMBEDDING = "report.html", "scree.png", "embedding.png"
+
 
 @dataclass(frozen=True)
 class DrawnCells:

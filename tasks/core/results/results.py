@@ -1,6 +1,5 @@
-"""The files that a run leaves: `embeddings.csv`, `pca_variance.csv`, the same and more as Parquet, and pictures."""
+"""The files that a run leaves: `embeddings.csv`, `pca_variance.csv`, and the same and more as Parquet."""
 
-from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,8 @@ from tasks.core.results.delivery import CSV_PARTS, EMBEDDINGS_CSV, PARQUET_PARTS
 from tasks.core.results.embeddings import harmless
 from tasks.core.results.findings import CLUSTER, Fit
 from tasks.core.results.history import HISTORY, HISTORY_PICTURE
-from tasks.core.results.pictures import EMBEDDING, SCREE, CellSample, write_scree
-from tasks.core.results.report import REPORT
-from tasks.core.results.tables import cell_tables, component_table, gene_names, gene_table, with_components
+from tasks.core.results.report_data import EMBEDDING, REPORT, SCREE
+from tasks.core.results.tables import component_table, gene_names, gene_table, with_components
 from tasks.core.storage.store import Store
 
 VARIANCE_CSV = "pca_variance.csv"
@@ -50,12 +48,8 @@ def may_write(settings: RunSettings) -> list[str]:
 
 
 def export(store: Store, folder: Path, fit: Fit, settings: Settings) -> None:
-    """Write all but the table of cells: small tables, which are the model that `saved_model` reads, and pictures."""
+    """Write all but the table of cells; the small tables are the model that `saved_model` reads."""
     model, clustering = fit.model, fit.clustered.clustering
-    sample = CellSample(sum(part.cells for part in fit.matrix.cells), len(model.singular_values))
-    deque(sample.of(cell_tables(store, fit.labelled)), maxlen=0)
-    sample.write_embedding(model, clustering, folder)
-    write_scree(model, folder)
     components = component_table(model)
     components.select("pc", "explained_variance_ratio").write_csv(folder / VARIANCE_CSV)
     components.write_csv(folder / COMPONENTS_CSV)

@@ -5,20 +5,23 @@ Names and reasons that come from a dataset are escaped: on the page they are tex
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
 from tasks.core.model.drift import Drift
 from tasks.core.results.findings import CLUSTER
-from tasks.core.results.history import HISTORY_PICTURE
-from tasks.core.results.pictures import EMBEDDING, SCREE
 from tasks.core.results.record import RECORD, ApplyRecord, Record, RunRecord
 
 _FIRST_COMPONENTS = 10
-_MOST_CLUSTERS = 20
-_MOST_ROWS = 25
+_MOST_CLUSTERS, _MOST_ROWS = 50, 60
 _LONGEST_TEXT = 300
 COST_COLUMNS = ("stage", "time", "cells/s", "peak memory", "made", "found")
+# Nothing in a number means anything to Markdown.
+_NUMBER = re.compile(r"[+-]?\d([\d.,]*\d)?(e[+-]\d+)?( %| s| GB)?")
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
 
@@ -64,6 +67,51 @@ def accuracy(record: RunRecord) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table of texts, its last columns to the right; of a long one the first rows are shown."""
+
+    caption: str
+    head: Sequence[object]
+    rows: Sequence[Sequence[object]]
+    right: int = 0
+
+    @property
+    def shown(self) -> list[Sequence[object]]:
+        """The rows that are shown."""
+        return list(self.rows[:_MOST_ROWS])
+
+    @property
+    def more(self) -> str:
+        """How many more there are; nothing if none."""
+        return f"{len(self.rows) - _MOST_ROWS:,}" if len(self.rows) > _MOST_ROWS else ""
+
+    @property
+    def rule(self) -> list[Markup]:
+        """What Markdown draws below the head."""
+        return [Markup("---")] * (len(self.head) - self.right) + [Markup("---:")] * self.right
+
+
+def templates(escape: Callable[[object], Markup]) -> Environment:
+    """Give the templates; whatever one puts out that is not markup is escaped by this function."""
+
+    def finish(value: object) -> Markup:
+        return value if isinstance(value, Markup) else escape(value)
+
+    found = Environment(
+        loader=PackageLoader("tasks.core.results"),
+        autoescape=True,
+        finalize=finish,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    # For what this project itself has written.
+    found.filters["raw"] = Markup
+    return found
+
+
 def summary(record: Record, locate: Callable[[str], str], picture: Callable[[str], str]) -> str:
     """Write the page.
 
@@ -72,35 +120,35 @@ def summary(record: Record, locate: Callable[[str], str], picture: Callable[[str
         locate: gives the full path or URL of a file of the results, to be read.
         picture: gives the URL of a picture among them, to be shown.
     """
-    parts = [
-        "\n".join(f"- {as_text(sentence)}" for sentence in what_to_know(record)),
-        _table(["what ran", ""], [(name, as_text(value)) for name, value in what_ran(record)]),
-        *(_fitted(record, picture) if isinstance(record, RunRecord) else []),
-        *(_applied(record) if isinstance(record, ApplyRecord) else []),
-        *_left_out(record),
-        "## Results\n\n" + "\n".join(f"- {as_text(locate(name))}" for name in files_of(record)),
-        "## Cost\n\n" + _table(COST_COLUMNS, costs(record), right=5),
-    ]
-    return "\n\n".join(parts) + "\n"
+    page = templates(as_text).get_template("summary.md.j2")
+    return page.render(context_of(record), locate=locate, picture=picture)
 
 
-def _fitted(record: RunRecord, picture: Callable[[str], str]) -> list[str]:
-    return [
-        f"## Variance\n\n![scree plot]({picture(SCREE)})",
-        _variance(record.svd["components"]),
-        f"## Clusters\n\n![cells by cluster]({picture(EMBEDDING)})",
-        _clusters(record.clustering),
-        *_series(record, picture),
-    ]
+def context_of(record: Record) -> dict[str, Any]:
+    """Give what both pages tell of a run, by its name in their templates."""
+    fitted = record if isinstance(record, RunRecord) else None
+    drift = fitted.series.drift if fitted and fitted.series else None
+    clusters = fitted.clustering if fitted else record.clusters if isinstance(record, ApplyRecord) else None
+    ratios = [component["explained_variance_ratio"] for component in fitted.svd["components"]] if fitted else []
+    return {
+        "record": record,
+        "sentences": what_to_know(record),
+        "ran": Table("What ran", ("what", "value"), what_ran(record)),
+        "components": _variance(fitted.svd["components"]) if fitted else None,
+        "accuracy": accuracy(fitted) if fitted else None,
+        "explained": {"components": f"{len(ratios):,}", "share": f"{100 * sum(ratios):.2f} %"},
+        "sizes": _sizes(clusters) if clusters else None,
+        "drift": _drift(drift) if drift else None,
+        "left_out": _left_out(record),
+        "files": files_of(record),
+        "costs": Table("Stages; what was found had been left by an earlier run", COST_COLUMNS, costs(record), 5),
+    }
 
 
-def _applied(record: ApplyRecord) -> list[str]:
-    return ["## Clusters\n\n" + _clusters(record.clusters)]
-
-
-def as_text(value: object) -> str:
+def as_text(value: object) -> Markup:
     """Escape what came from elsewhere, so that Markdown shows it as one line of text."""
-    return _PUNCTUATION.sub(r"\\\1", one_line(value))
+    line = one_line("" if value is None else value)
+    return Markup(line if _NUMBER.fullmatch(line) else _PUNCTUATION.sub(r"\\\1", line))  # noqa: S704  (it is escaped)
 
 
 def one_line(value: object) -> str:
@@ -112,6 +160,7 @@ def one_line(value: object) -> str:
 
 def what_ran(record: Record) -> list[tuple[str, object]]:
     """Name the data and the main settings of a run; some come from elsewhere and are yet to be escaped."""
+    norm = record.normalization
     asked = ("model", "recipe", "where", "pca_dim", "clusters", "seed", "series")
     return [
         ("dataset", record.dataset["name"]),
@@ -119,47 +168,44 @@ def what_ran(record: Record) -> list[tuple[str, object]]:
         ("cells", f"{record.read['cells']:,} in {record.read['partitions']:,} partitions"),
         ("genes", f"{record.read['genes']:,}"),
         *((name, record.settings[name]) for name in asked if record.settings.get(name) is not None),
+        ("normalization", f"counts per {norm.target_sum:,.0f}{', log1p' if norm.log1p else ''}"),
     ]
 
 
-def _variance(components: Sequence[dict[str, Any]]) -> str:
+def _variance(components: Sequence[dict[str, Any]]) -> Table:
     ratios = [component["explained_variance_ratio"] for component in components]
     rows = [
         (
             component["pc"],
             f"{component['singular_value']:.5g}",
             f"{component['residual']:.1e}",
-            "yes" if component["settled"] else "**no**",
+            "yes" if component["settled"] else "NO",
             f"{100 * ratio:.3f} %",
             f"{100 * so_far:.2f} %",
         )
         for component, ratio, so_far in zip(components[:_FIRST_COMPONENTS], ratios, accumulate(ratios), strict=False)
     ]
-    shown = _table(
-        ["component", "singular value", "residual", "settled", "of the variance", "cumulative"], rows, right=5
-    )
-    return f"{shown}\n\nAll {len(ratios):,} components explain {100 * sum(ratios):.2f} % of the variance of all genes."
+    head = ["component", "singular value", "residual", "settled", "of the variance", "cumulative"]
+    return Table("Components", head, rows, 5)
 
 
-def _clusters(of: dict[str, Any]) -> str:
-    cells = dict(zip(of["names"], of["sizes"], strict=True))
-    total = max(sum(cells.values()), 1)
-    largest = sorted(sorted(cells, key=lambda name: -cells[name])[:_MOST_CLUSTERS])
-    rows = [(f"{name}", f"{cells[name]:,}", f"{100 * cells[name] / total:.1f} %") for name in largest]
-    if others := len(cells) - len(rows):
-        rest = total - sum(cells[name] for name in largest)
-        rows.append((f"{others:,} smaller ones", f"{rest:,}", f"{100 * rest / total:.1f} %"))
-    return _table(["cluster", "cells", "share"], rows, right=2)
+def _sizes(of: dict[str, Any]) -> dict[str, Any]:
+    cells = sorted(zip(of["names"], of["sizes"], strict=True), key=lambda pair: (-pair[1], pair[0]))
+    total = max(sum(size for _, size in cells), 1)
+    rows: list[tuple[object, object, str]] = [
+        (name, size, f"{100 * size / total:.1f} %") for name, size in sorted(cells[:_MOST_CLUSTERS])
+    ]
+    if rest := [size for _, size in cells[_MOST_CLUSTERS:]]:
+        rows.append((f"{len(rest):,} smaller", sum(rest), f"{100 * sum(rest) / total:.1f} %"))
+    shown = [(name, f"{size:,}", share) for name, size, share in rows]
+    return {
+        "rows": rows,
+        "largest": cells[0][1] or 1,
+        "table": Table("Cells of each cluster", ("cluster", "cells", "share"), shown, 2),
+    }
 
 
-def _series(record: RunRecord, picture: Callable[[str], str]) -> list[str]:
-    if record.series is None:
-        return []
-    shown = f"## Series\n\n![runs of the series]({picture(HISTORY_PICTURE)})"
-    return [shown] if record.series.drift is None else [shown, _drift(record.series.drift)]
-
-
-def _drift(drift: Drift) -> str:
+def _drift(drift: Drift) -> Table:
     agreement = "-" if drift.agreement is None else f"{drift.agreement:.3f}"
     rows = [
         ("cells", f"{drift.cells[1]:,}", f"{drift.cells[0]:,}"),
@@ -173,22 +219,17 @@ def _drift(drift: Drift) -> str:
         ("new clusters", "", ", ".join(map(str, drift.new)) or "none"),
         ("vanished clusters", ", ".join(map(str, drift.vanished)) or "none", ""),
     ]
-    return _table(["what", "the run before", "now"], rows, right=2)
+    return Table("Drift", ["what", "the run before", "now"], rows, 2)
 
 
-def _left_out(record: Record) -> list[str]:
-    parts = []
-    if record.bad_data:
-        bad = [(as_text(at.shard), f"{at.row:,}", f"{at.rows:,}", as_text(at.reason)) for at in record.bad_data]
-        parts.append("## Skipped data\n\n" + _table(["shard", "row", "rows", "reason"], bad))
-    if record.skipped:
-        columns = [(as_text(what), as_text(why)) for what, why in record.skipped.items()]
-        parts.append("## Left out of the tables\n\n" + _table(["what", "reason"], columns))
-    if record.damaged:
-        parts.append(
-            "## Damage that was repaired\n\n" + _table(["what"], [(as_text(what),) for what in record.damaged])
-        )
-    return parts
+def _left_out(record: Record) -> list[tuple[str, Table]]:
+    bad = [(at.shard, at.reason, f"{at.row:,}", f"{at.rows:,}") for at in record.bad_data]
+    found = [
+        ("Skipped data", Table("Rows that were skipped", ["shard", "reason", "row", "rows"], bad, 2)),
+        ("Left out of the tables", Table("What, and why", ["what", "reason"], list(record.skipped.items()))),
+        ("Damage that was repaired", Table("Objects of the store", ["what"], [(one,) for one in record.damaged])),
+    ]
+    return [(heading, table) for heading, table in found if table.rows]
 
 
 def files_of(record: Record) -> list[str]:
@@ -210,12 +251,3 @@ def costs(record: Record) -> list[tuple[str, ...]]:
         )
         for cost in record.stages
     ]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], right: int = 0) -> str:
-    """Lay out a table, its last columns to the right; of a long one the first rows."""
-    rule = ["---"] * (len(head) - right) + ["---:"] * right
-    lines = [f"| {' | '.join(row)} |" for row in (head, rule, *rows[:_MOST_ROWS])]
-    if len(rows) > _MOST_ROWS:
-        lines += ["", f"And {len(rows) - _MOST_ROWS:,} more: {RECORD} has them."]
-    return "\n".join(lines)

@@ -19,23 +19,46 @@ def pixels(picture: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
 
 
-@pytest.mark.parametrize(("components", "clusters"), [(1, 1), (2, 3), (3, 10), (50, 20), (4, 100)])
-def test_an_embedding_is_a_small_picture_the_same_each_time(components: int, clusters: int) -> None:
-    points, labels = cells(4000, components, clusters)
-    sizes = {name: 10 * name for name in range(clusters)}
-    first, again = (plots.embedding(points, labels, sizes, [0.1] * components) for _ in range(2))
+@pytest.mark.parametrize("clusters", [1, 20, 100])
+def test_a_scatter_plot_is_a_small_picture_the_same_each_time(clusters: int) -> None:
+    points, labels = cells(4000, 4, clusters)
+    planes = [(("pc1", "pc2"), points[:, :2]), (("pc3", "pc4"), points[:, 2:])]
+    values = labels.tolist()
+    first, again = (plots.scatter(planes, values, plots.colours_of(values)) for _ in range(2))
     assert first == again
     assert len(first) < LARGEST
     assert pixels(first).std() > 10
 
 
 def test_a_cluster_keeps_its_colour_whatever_others_there_are() -> None:
-    points = np.tile([[0.0, 0.0], [50.0, 50.0], [-50.0, 50.0]], (3000, 1))
-    labels = np.tile([7, 3, 4], 3000)
-    colour = {(0x92, 0xDA, 0xDD): 9, (0xB9, 0xAC, 0x70): 7}
-    for rgb, name in colour.items():
-        picture = pixels(plots.embedding(points, np.where(labels == 7, name, labels), {3: 1, 4: 1, name: 90}, [0, 0]))
-        assert (np.abs(picture.astype(int) - rgb).max(axis=2) < 8).sum() > 500
+    points = np.tile([[0.0, 0.0], [50.0, 50.0], [-50.0, 50.0]], (3000, 1)) + np.tile([0, 9], 4500)[:, None]
+    for rgb, name in {(0x92, 0xDA, 0xDD): 9, (0xB9, 0xAC, 0x70): 7}.items():
+        labels = np.tile([name, 3, 4], 3000).tolist()
+        colours = plots.colours_of(labels)
+        assert colours[name] == ("#{:02x}{:02x}{:02x}".format(*rgb), str(name))
+        picture = pixels(plots.scatter([(("", ""), points)], labels, colours))
+        assert (np.abs(picture.astype(int) - rgb).max(axis=2) < 8).sum() > 10
+
+
+def test_classes_are_told_apart_by_their_letters_and_colours() -> None:
+    values: list[str | None] = [None, *(f"class {at % 30}" for at in range(400))]
+    styles = plots.colours_of(values)
+    assert (
+        len(styles) == len({colour for colour, _ in styles.values()}) == len({key for _, key in styles.values()}) == 12
+    )
+    # One class in two places, which its median is between, and others upon it.
+    points = np.array([[0.0, 0], [0.1, 0.1], [10, 10], [5, 5], [5, 5], [5, 5]])
+    places = plots.label_places(points, np.array([0, 0, 0, 1, 1, 2]), 3)
+    assert np.linalg.norm(places[0]) < 1
+    assert np.isfinite(places).all()
+
+
+def test_a_histogram_draws_each_bin_as_tall_as_it_has_cells() -> None:
+    picture = pixels(plots.histogram(np.array([10, 0, 5]), np.array([0.0, 1, 2, 3]), [1.5])).astype(int)
+    blue = np.abs(picture - [0x3F, 0x90, 0xDA]).max(axis=2) < 8
+    tall = [blue[:, int(at * blue.shape[1])].sum() for at in (0.2, 0.45, 0.8)]
+    assert tall[1] == 0
+    assert tall[0] / tall[2] == pytest.approx(2, abs=0.1)
 
 
 def test_a_scree_plot_takes_components_past_the_rank_and_unsettled_ones() -> None:

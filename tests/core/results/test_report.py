@@ -1,18 +1,21 @@
 import re
 import subprocess
+from base64 import b64decode
 from functools import cache
 from html.parser import HTMLParser
+from importlib import resources
+from io import BytesIO
 
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from flows.command_line import ApplyCommand, FitCommand, read_settings
 from tasks.core.base.settings import ApplySettings, RunSettings, Settings
 from tasks.core.results.record import ApplyRecord, Record
 from tasks.core.results.repeat import repeat_command
-from tasks.core.results.report import report
-from tasks.core.results.report_clusters import would_remove
+from tasks.core.results.report import report, would_remove
 from tasks.core.results.report_data import (
     Agreement,
     CrossTable,
@@ -23,12 +26,10 @@ from tasks.core.results.report_data import (
     Quality,
     ReportData,
 )
-from tasks.core.results.report_scatter import by_class, by_cluster, label_places
-from tasks.core.results.report_style import FIRST_DARK, SHADES
 from tests.core.results.test_summary import HOSTILE, record
 
 LARGEST = 3_000_000
-VOID = {"meta", "img", "line", "circle", "rect", "polygon"}
+VOID = {"meta", "img"}
 
 
 class Markup(HTMLParser):
@@ -117,6 +118,10 @@ def test_a_report_of_much_is_small_and_the_same_each_time() -> None:
     assert len(page.encode()) < LARGEST
     assert page == report(much)
     shown = Markup(page).text
+    pictures = [source for source in Markup(page).targets if source.startswith("data:")]
+    assert len(pictures) == 3 * 3 + 1 + 1
+    for source in pictures:
+        Image.open(BytesIO(b64decode(source.partition(",")[2]))).verify()
     for told in (
         "20,000 of 1,000,000 cells",
         "368 others",
@@ -194,18 +199,6 @@ def test_the_command_repeats_the_settings(settings: RunSettings) -> None:
     assert given == settings
 
 
-def test_classes_are_told_apart_without_colour() -> None:
-    values: list[str | None] = [f"class {at % 30}" for at in range(400)]
-    styles = by_class([None, *values]).styles
-    assert len({(style.colour, style.mark) for style in styles.values()}) == len(styles) == 12
-    assert [style.key for style in by_cluster(np.array([7, 7, 3])).styles.values()] == ["3", "7"]
-    # One class in two places, which its median is between, and others upon it.
-    points = np.array([[0.0, 0], [0.1, 0.1], [10, 10], [5, 5], [5, 5], [5, 5]])
-    places = label_places(points, np.array([0, 0, 0, 1, 1, 2]), 3)
-    assert np.linalg.norm(places[0]) < 1
-    assert np.isfinite(places).all()
-
-
 def luminance(colour: str) -> float:
     channels = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
@@ -213,6 +206,9 @@ def luminance(colour: str) -> float:
 
 
 def test_figures_on_a_heat_map_can_be_read() -> None:
-    for at, shade in enumerate(SHADES[1:], 1):
-        light, dark = sorted((luminance(shade), luminance("#ffffff" if at >= FIRST_DARK else "#1d2129")), reverse=True)
+    css = (resources.files("tasks.core.results") / "templates" / "report.css").read_text()
+    shades = re.findall(r"\.q\d\{background:(#\w{6});color:(#\w{3,6})\}", css)
+    assert len(shades) == 8
+    for shade, ink in shades:
+        light, dark = sorted((luminance(shade), luminance("#ffffff" if ink == "#fff" else ink)), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5

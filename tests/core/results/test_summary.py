@@ -41,7 +41,7 @@ def record(text: str) -> RunRecord:
         normalization=NORMALIZATION,
         read={"cells": 98, "skipped_cells": 2, "nonzeros": 500, "partitions": 2, "genes": 40, "empty_cells": 0},
         skipped={f"column {text}": text},
-        bad_data=(Skipped(shard=text, row=3, rows=2, reason=text),) * 30,
+        bad_data=(Skipped(shard=text, row=3, rows=2, reason=text),) * 65,
         damaged=(text,),
         recipe=PLAIN,
         removed={"cells": 0, "genes": 0},
@@ -52,7 +52,7 @@ def record(text: str) -> RunRecord:
             "shortcomings": [],
             "components": [{"pc": f"pc{at}", "singular_value": 100.0 - at} | component for at in range(1, 31)],
         },
-        clustering={"names": [*range(40)], "sizes": [*range(1, 41)]},
+        clustering={"names": [*range(70)], "sizes": [*range(1, 71)]},
         series=None,
         stages=(StageCost(stage="svd", seconds=2.0, cells_per_second=49.0, peak_memory_bytes=10**9, made=1, cached=0),),
         outputs=(Output(name="embeddings.csv", size=1, sha256="0"),),
@@ -82,4 +82,4 @@ def test_a_summary_says_what_ran_how_right_it_is_and_what_was_left_out() -> None
     ):
         assert told in shown
     assert len(re.findall(r"<td>pc\d+</td>", shown)) == 10
-    assert "| 20 smaller ones | 210 | 25.6 % |" in page
+    assert "| 20 smaller | 210 | 8.5 % |" in page
