@@ -129,7 +129,7 @@ def _until_whole(
     while True:
         costs = Costs(damaged)
         try:
-            with limited(Limits(costs, engine.steps, settings.stage_timeout)):
+            with limited(Limits(costs, engine.steps)):
                 return all_stages(Run(origin, costs), settings)
         except CorruptObjectError as error:
             if len(damaged) == _MOST_REPAIRS:

@@ -21,7 +21,6 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
-from tasks.core.base.deadline import deadline
 from tasks.core.base.environment import environment
 from tasks.core.base.errors import EngineError, UnreachableError
 from tasks.core.base.progress import Progress, report
@@ -154,12 +153,10 @@ class Limits:
     Args:
         costs: where they are counted.
         steps: batches that are computed at the same time, and again so many that are streamed.
-        timeout: seconds that a task's run may take; None for no limit.
     """
 
-    def __init__(self, costs: Costs, steps: int, timeout: float | None) -> None:
+    def __init__(self, costs: Costs, steps: int) -> None:
         self.costs = costs
-        self.timeout = timeout
         self.computing, self.streaming = Semaphore(steps), Semaphore(steps)
         self.over = Event()
 
@@ -193,7 +190,7 @@ def _slot(*, is_networked: bool) -> Iterator[None]:
 @contextmanager
 def _at_work(name: str) -> Iterator[None]:
     limits = _limits.get()
-    with deadline(name, limits.timeout if limits else None), limits.costs.measure(name) if limits else nullcontext():
+    with limits.costs.measure(name) if limits else nullcontext():
         yield
 
 

@@ -52,7 +52,7 @@ class SlowHub(HubServer):
 def stream_all(store: str, cells: int) -> None:
     """Stream what a run would, and do nothing with it."""
     settings = Settings(samples=cells, store=store)
-    with limited(Limits(Costs(), settings.threads, None)):
+    with limited(Limits(Costs(), settings.threads)):
         plan = plan_partitions(settings)
         stream_cells.map(plan.partitions, unmapped(plan.vocabulary), unmapped(settings)).result()
 

@@ -12,7 +12,7 @@ from flows.engines.begin import Beginning
 from tasks.core.base.errors import EngineError
 from tests.dask_cluster import DaskCluster, dask_cluster
 from tests.flows.conftest import Ran, Run
-from tests.small_dataset import gene_table, random_cells, table_of, write_dataset
+from tests.small_dataset import cell, gene_table, random_cells, table_of, write_dataset
 
 # Groups of several blocks, and four partitions.
 PLAIN: dict[str, object] = {
@@ -98,10 +98,14 @@ def test_without_the_extra_a_run_says_how_to_get_it(run: Run, monkeypatch: pytes
     assert ran.err.splitlines()[-1].endswith("pip install .[dask]")
 
 
-def test_what_a_worker_refuses_is_told_as_on_a_thread(run: Run, cells: Path) -> None:
-    ran = run(dataset=cells, engine="dask", stage_timeout=0.01, **PLAIN)
-    assert ran.code == 1
-    assert "took longer than --stage_timeout 0.01 s" in ran.err.splitlines()[-1]
+def test_what_a_worker_refuses_is_told_as_on_a_thread(run: Run, tmp_path: Path) -> None:
+    bad = write_dataset(tmp_path / "bad", [table_of([*random_cells(59, 40), cell({9: 0.5})])], gene_table(40))
+    asked = {"dataset": bad, "samples": 60, "pca_dim": 2, "clusters": 2, "workers": 1}
+    refused = [run(engine=engine, **asked) for engine in ("threads", "dask")]
+    assert [ran.code for ran in refused] == [1, 1]
+    told, by_worker = (ran.err.splitlines()[-1] for ran in refused)
+    assert "row 59" in told
+    assert by_worker == told
 
 
 def test_a_cluster_that_does_not_start_says_why_in_one_line() -> None:

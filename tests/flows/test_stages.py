@@ -14,8 +14,7 @@ from prefect.settings import PREFECT_TASK_DEFAULT_RETRIES, temporary_settings
 
 from flows.carry_out import AT_ONCE
 from flows.partitions import results
-from tasks.core.base.deadline import check_deadline
-from tasks.core.base.errors import CorruptObjectError, DataError, StageTimeoutError, UnreachableError
+from tasks.core.base.errors import CorruptObjectError, DataError, UnreachableError
 from tasks.core.base.memory import peak_memory, reset_peak_memory, use_one_heap
 from tasks.core.base.progress import heard_by
 from tasks.core.base.settings import Settings
@@ -74,7 +73,7 @@ def test_memory_stays_flat_over_many_steps(tmp_path: Path, prefect_server: None)
             runs = batched(large).map([numbers(at) for at in range(number)], unmapped(settings))
             return results([{"large": run} for run in runs], [1] * number)["large"]
 
-        with limited(Limits(Costs(), steps=2, timeout=None)):
+        with limited(Limits(Costs(), steps=2)):
             run(STEPS // 10)
             reset_peak_memory()
             before = peak_memory()
@@ -131,7 +130,7 @@ def test_a_batch_that_is_tried_again_finds_what_it_made(tmp_path: Path, prefect_
         for number in shut:
             (tmp_path / f"shut-{number}").touch()
         costs = Costs()
-        with limited(Limits(costs, steps=2, timeout=None)), heard_by(lambda step: heard.append(str(step))):
+        with limited(Limits(costs, steps=2)), heard_by(lambda step: heard.append(str(step))):
             runs = task.map([numbers(0, 1), numbers(-1), numbers(2, 3)], unmapped(settings))
             found = results([{"kept": run} for run in runs], [2, 1, 2])
             assert found["kept"].items == numbers(0, 1, 2, 3).items
@@ -162,7 +161,7 @@ def test_of_a_flow_of_ours_so_many_are_computed_and_so_many_streamed_at_once(pre
 
     @flow(task_runner=AT_ONCE)
     def many() -> None:
-        with limited(Limits(Costs(), steps=2, timeout=None)):
+        with limited(Limits(Costs(), steps=2)):
             runs = [task.submit(numbers(at)) for at in range(8) for task in tasks]
             results([{"any": run} for run in runs], [1] * 16)
 
@@ -185,7 +184,7 @@ def test_what_fails_is_told_at_once_and_what_has_not_begun_does_not_begin(prefec
 
     @flow(task_runner=AT_ONCE)
     def many() -> None:
-        with limited(Limits(Costs(), steps=1, timeout=None)):
+        with limited(Limits(Costs(), steps=1)):
             fetched = [batched(fetch).submit(numbers(at)) for at in range(20)]
             failed = [batched(fail).submit(batch) for batch in fetched]
             runs = zip(fetched, failed, strict=True)
@@ -220,22 +219,6 @@ def test_damage_is_told_of_all_batches_though_some_wait_for_a_damaged_one(prefec
 
     with pytest.raises(CorruptObjectError, match=r"^1 is damaged; 2 is damaged$"):
         many()
-
-
-def test_a_task_has_so_much_time(prefect_server: None) -> None:
-    @stage(name="slow")
-    def slow(number: Number) -> Outcome[Number]:
-        time.sleep(0.1)
-        check_deadline()
-        return Outcome(number, cached=False)
-
-    @flow
-    def once() -> None:
-        with limited(Limits(Costs(), steps=1, timeout=0.01)):
-            slow(Number(value=1))
-
-    with pytest.raises(StageTimeoutError, match=r"stage slow"):
-        once()
 
 
 def test_a_mistake_of_ours_is_not_tried_again(prefect_server: None) -> None:

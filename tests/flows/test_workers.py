@@ -13,8 +13,7 @@ from prefect.blocks.system import Secret
 from threadpoolctl import threadpool_info
 
 from flows.engines.engine import engine_of
-from tasks.core.base.deadline import check_deadline, deadline, in_time, time_left
-from tasks.core.base.errors import DataError, StageTimeoutError
+from tasks.core.base.errors import DataError
 from tasks.core.base.progress import Progress, heard_by, report
 from tasks.core.base.settings import Settings
 from tasks.core.numerics.workers import put_to_work
@@ -35,11 +34,6 @@ def look(shared: str, store: Store) -> tuple[str, str, str | None, int, int]:
     threads = max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
     key = None if KEY in os.environ else keyring.options("secret/workers")["key"]
     return shared, store.url, key, threads, os.getpid()
-
-
-def wait(seconds: float) -> None:
-    time.sleep(seconds)
-    check_deadline()
 
 
 def tell_process(_shared: str) -> int:
@@ -72,8 +66,6 @@ def test_workers_know_what_the_run_knows_and_tell_it_what_they_know(
             found = made.workers.submit(look, shared, Store.at(str(tmp_path))).result()
         assert found[:4] == (value, str(tmp_path), "a key", 1)
         assert found[4] != os.getpid()
-        with deadline("slow", 0.1), pytest.raises(StageTimeoutError, match=r"stage slow .* 0\.1 s"):
-            made.workers.submit(in_time, time_left(), wait, 0.2).result()
         with pytest.raises(DataError, match=r"^row 3 of it is bad$"):
             made.workers.submit(refuse).result()
         until = time.monotonic() + 10

@@ -48,10 +48,6 @@ class NumericsError(TahoeFlowError, ArithmeticError):
     """A computation met values that it cannot go on with."""
 
 
-class StageTimeoutError(TahoeFlowError, TimeoutError):
-    """A stage took longer than it may."""
-
-
 class EngineError(TahoeFlowError, RuntimeError):
     """The processes that work for a run, or what directs them, are gone or cannot be reached."""
 

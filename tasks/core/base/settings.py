@@ -280,8 +280,6 @@ class Trouble(Group):
     """Share of the cells that may be skipped; more fails the run."""
     retries: int = Field(5, ge=0, le=10)
     """Times to try again where a host does not answer: after 2, 4, 8 ... s, or as it asks, ten minutes at most."""
-    stage_timeout: float | None = Field(None, gt=0)
-    """Seconds that a task run may take; more fails the run, and what is finished is kept. No limit by default."""
 
 
 class Work(Group):

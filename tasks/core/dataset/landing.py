@@ -6,7 +6,6 @@ from contextlib import suppress
 import numpy as np
 import pyarrow as pa
 
-from tasks.core.base.deadline import check_deadline
 from tasks.core.base.errors import DataError, UnreadableError
 from tasks.core.base.settings import RunSettings
 from tasks.core.dataset.cells import VERSION, read_cells, read_metadata
@@ -133,7 +132,6 @@ class _Reader:
         if self._row == stop:
             return
         for rows, table in stream_partition(self._partition, chosen, self._settings.credentials):
-            check_deadline()
             yield self._read(table, rows)
             self._row, self._left = rows[-1] + 1, self._left - len(rows)
             if self._row >= stop:

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Literal, TypeVar
 
-from tasks.core.base.deadline import check_deadline
 from tasks.core.base.errors import DataError
 from tasks.core.base.progress import Progress, report
 from tasks.core.base.settings import ALL
@@ -68,8 +67,6 @@ class Shards:
         done = 0
         with ThreadPoolExecutor(_AHEAD) as pool:
             while batch := list(islice(remaining, _AHEAD)):
-                if done:
-                    check_deadline()
                 found = dict(zip(batch, pool.map(open_one, batch), strict=True))
                 self._unreadable |= {index: bad for index, bad in found.items() if isinstance(bad, DataError)}
                 yield {index: good for index, good in found.items() if not isinstance(good, DataError)}

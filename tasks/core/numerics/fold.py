@@ -19,7 +19,6 @@ from typing import Any, Generic, Self, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from tasks.core.base.deadline import check_deadline, in_time, time_left
 from tasks.core.base.environment import collected_environments, environment
 from tasks.core.base.errors import NumericsError
 from tasks.core.base.tapering import tapered
@@ -134,7 +133,6 @@ class _Step:
 
     def _apply(self, item: tuple[Any, ...]) -> Any:
         name, *sources = item
-        check_deadline()
         try:
             return self.function(*(read(source) for read, source in zip(self.reads, sources, strict=True)))
         except NumericsError as error:
@@ -175,14 +173,12 @@ def in_order(
     """Yield `function(*of_one)` for each, in order, only so many under way or waiting as the workers say.
 
     Raises:
-        StageTimeoutError: the stage has no time left.
         Exception: what the function raised, at its turn; what is not yet begun is left undone.
     """
     pending: deque[Future[Result]] = deque()
     try:
         for of_one in arguments:
-            check_deadline()
-            pending.append(workers.submit(in_time, time_left(), function, *of_one))
+            pending.append(workers.submit(function, *of_one))
             while len(pending) >= workers.ahead:
                 yield pending.popleft().result()
         while pending:

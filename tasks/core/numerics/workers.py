@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from tasks.core.base.deadline import in_time, time_left
 from tasks.core.base.errors import SettingsError
 from tasks.core.base.settings import available_cores
 
@@ -87,11 +86,10 @@ def done_by_worker(function: Callable[..., R], *arguments: Any, **named: Any) ->
     """Call a function on one of the workers of this context, or here where it has none.
 
     Raises:
-        StageTimeoutError: the stage has no time left.
         Exception: what the function raised.
     """
     workers = _at_work.get()
     if workers is None:
         return function(*arguments, **named)
-    result: R = workers.submit(in_time, time_left(), function, *arguments, **named).result()
+    result: R = workers.submit(function, *arguments, **named).result()
     return result
