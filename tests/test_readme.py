@@ -1,4 +1,4 @@
-"""Every command in the README is run as it stands there, but for where things are."""
+"""Every command in the READMEs is run as it stands there, but for where things are."""
 
 import json
 import os
@@ -22,7 +22,8 @@ from tests.s3_server import free_ports
 from tests.small_dataset import gene_table, random_cells, table_of, write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / folder / "README.md" for folder in (".", "flows", "deployments", "tasks", "tests/bench")]
+README = "\n".join(page.read_text() for page in PAGES)
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 LINES = [re.sub(r"\s+#.*", "", line).strip() for block in BLOCKS for line in block.splitlines()]
 # What leaves a model.
@@ -106,7 +107,7 @@ def test_a_cluster_as_it_stands_there(tmp_path: Path, prefect_server: None) -> N
 
 
 def test_python() -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     seen: dict[str, Any] = {"normalized": sp.random_array((300, 200), density=0.1, rng=0, format="csr")}
     exec(block, seen)  # noqa: S102  (the README is ours)
     assert seen["embedding"].shape == (300, 50)
@@ -125,7 +126,7 @@ def test_a_flow_of_ones_own(tmp_path: Path, prefect_server: None) -> None:
         return ran.stdout
 
     nonzeros = int(run("own.py"))
-    (command,) = re.findall(r"`python flows/run\.py (.*?)`", (ROOT / "flows" / "README.md").read_text())
+    (command,) = re.findall(r"`python flows/run\.py (.*my-store)`", README)
     told = run(str(ROOT / "flows" / "run.py"), *command.split())
     assert told.startswith(f"25,000 cells, {nonzeros:,} counts")
     stages = json.loads((tmp_path / "run.json").read_text())["stages"]
@@ -133,6 +134,15 @@ def test_a_flow_of_ones_own(tmp_path: Path, prefect_server: None) -> None:
         "streaming": 0,
         "matrix": 0,
     }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    for link in re.findall(r"\]\((?!http)([^)#]*)(#[^)]*)?\)", page.read_text()):
+        to = page.parent / link[0] if link[0] else page
+        assert to.exists(), link
+        headings = re.findall(r"^#+ (.*)", to.read_text(), re.MULTILINE) if link[1] else []
+        assert not link[1] or link[1][1:] in {one.lower().replace(" ", "-") for one in headings}, link
 
 
 def test_the_flags_in_the_table_are_those_of_the_command() -> None:

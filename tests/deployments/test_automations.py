@@ -43,7 +43,7 @@ def hook() -> Iterator[Hook]:
         server.shutdown()
 
 
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "deployments" / "README.md").read_text()
 
 
 def create(served: Served, script: str, folder: Path, given: str = "") -> None:
