@@ -3,6 +3,7 @@
 The results do not hang on it: what the server does not take is told in the log, and the run goes on.
 """
 
+import json
 import re
 from base64 import b64encode
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from prefect.runtime import deployment, flow_run
 
 from flows.parameters import flat
 from tasks.core.base.errors import StoreError, first_line
-from tasks.core.results.record import Record
+from tasks.core.results.record import RECORD, Record
 from tasks.core.results.summary import summary, what_to_know
 from tasks.core.storage.store import Store
 
@@ -49,7 +50,10 @@ def show_results(record: Record, output: Store) -> None:
 
 
 def _emit_asset(record: Record, output: Store) -> None:
-    """Tell the server of the results as of an asset, made of a revision of the dataset."""
+    """Tell the server of results as of an asset, made of a revision of the dataset, unless they stood there before."""
+    delivered = json.loads(output.files.read(RECORD) or b"{}").get("origin")
+    if delivered != record.origin.model_dump(mode="json"):
+        return
     place = output.locate("").rstrip("/")
     asset = place if "://" in place else Path(place).as_uri()
     emit_event(

@@ -149,10 +149,12 @@ def _pilot(settings: Settings, cells: int, folder: Path, carry_out: Callable[[Se
     places = {"store": str(folder / "store"), "output": str(folder / "output")}
     workers = None if settings.workers is None else min(settings.workers, os.cpu_count() or 1)
     small = {"samples": max(cells, 1), "series": None, "workers": workers}
+    # Workers of a cluster may not see this machine's folders.
+    here = {"engine": "threads", "dask_address": None} if settings.dask_address else {}
     # So few simulated cells are of one plate.
     is_simulated = settings.is_synthetic or settings.dataset.startswith(str(folder.parent))
     alike = {"batch": "none", "correction": "none"} if is_simulated else {}
-    asked = settings.model_copy(update=places | small | alike)
+    asked = settings.model_copy(update=places | small | here | alike)
     began, used = time.perf_counter(), os.times()
     carry_out(asked)
     seconds, now = time.perf_counter() - began, os.times()

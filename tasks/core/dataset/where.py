@@ -20,7 +20,7 @@ from tasks.core.dataset.bounds import Bounds
 _MOST_CHARACTERS = 1_000
 _QUOTED = re.compile(r"""(?<!\w)'(?:[^']|'')*'|"[^"]*"|`[^`]*`""")
 # To parse a query within a condition opens the files that it names; of the others, each could hide one.
-_QUERY = re.compile(r"\b(?:select|table|values|with)\b|--|/\*|\$|\w'|;", re.IGNORECASE)
+_QUERY = re.compile(r"\b(?:select|table|values|with|(?<!distinct )from)\b|--|/\*|\$|\w'|;", re.IGNORECASE)
 # What looks at one row at a time: others would depend on how the rows are cut.
 _FUNCTIONS = {"Sql", "StringExpr"}
 _TESTS = {"Not", "IsNull", "IsNotNull", "IsIn", "IsBetween", "IsNan", "IsNotNan", "IsFinite", "IsInfinite"}
@@ -46,7 +46,7 @@ class Where:
         self.given = as_given(given)
         if len(given) > _MOST_CHARACTERS:
             raise SettingsError(f"--where has {len(given):,} characters, more than {_MOST_CHARACTERS:,}")
-        if found := _QUERY.search(_QUOTED.sub("''", given)):
+        if found := _QUERY.search(" ".join(_QUOTED.sub("''", given).split())):
             raise SettingsError(f"{self.given}: a condition has no {found[0]!r}: it is about one row, and runs nothing")
         try:
             self._expr = pl.sql_expr(given)

@@ -154,6 +154,11 @@ def test_sql_over_all_types(expression: str, rows: list[int]) -> None:
         *("plate =", "plate = 'a", "(plate = 'a'", "plate = 'a' dose > 1", "plate is 'a'", "plate = 'a' && dose > 1"),
         *("__import__('os').system('x')", "(" * 60 + "dose = 1" + ")" * 60, "not " * 60 + "dose = 1", "plate\n=\n\x00"),
         *("", "true", "1 = 1", "*", "read_csv('/etc/passwd') is null", "plate in (select 1)", "exists(select 1)"),
+        *(
+            "plate in (from read_parquet('x'))",
+            "exists(from\nread_csv('x'))",
+            "plate in (with a as (from read_csv('x')) from a)",
+        ),
         *("count(*) > 1", "dose > avg(dose)", "row_number() over (order by dose) > 1", "first(plate) = 'a'"),
         *(
             "$$'$$ = (select a from read_parquet('x')) or '' = ''",
