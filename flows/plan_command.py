@@ -77,6 +77,8 @@ def run(settings: Settings, flags: PlanFlags, carry_out: Callable[[Settings], ob
         settings, cells, note = _extent(settings, Path(scratch))
         sizes = [min(size, -(-cells // 2)) for size in _PILOTS[:-1]] + [min(_PILOTS[-1], cells)]
         pilots = [_pilot(settings, size, Path(scratch, str(at)), carry_out) for at, size in enumerate(sizes)]
+        if settings.recipe_in_full.correction != "none" and _is_simulated(settings, Path(scratch)):
+            note += ["so few simulated cells are of one plate: the correction for batches is not in it", ""]
     console.show("\n".join([*note, *describe(cells, pilots, settings, flags.plan_price)]))
     return 0
 
@@ -117,8 +119,9 @@ def describe(cells: int, pilots: Sequence[Pilot], settings: Settings, price: flo
     yield ""
     cost = "" if price is None else f"  {core_hours * price:,.2f} at {price:g} a core-hour"
     yield f"{'core time':<14}{core_hours:>8.2f} h{cost}"
-    yield f"{'memory':<14}{large.memory / 1e9:>7.2f} GB  of the larger run; it does not grow with the cells"
-    yield f"{'store':<14}{store / 1e9:>7.2f} GB  in the end"
+    yield f"{'memory':<14}{large.memory / 1e9:>7.2f} GB  of the larger run"
+    left = "" if settings.keep_intermediates == "all" else "  on the way; in the end less, as --keep_intermediates says"
+    yield f"{'store':<14}{store / 1e9:>7.2f} GB{left}"
     yield f"{'results':<14}{output / 1e9:>7.2f} GB"
 
 
@@ -148,12 +151,11 @@ def _pilot(settings: Settings, cells: int, folder: Path, carry_out: Callable[[Se
 
     places = {"store": str(folder / "store"), "output": str(folder / "output")}
     workers = None if settings.workers is None else min(settings.workers, os.cpu_count() or 1)
-    small = {"samples": max(cells, 1), "series": None, "workers": workers}
+    # A store takes the most before anything is given up.
+    small = {"samples": max(cells, 1), "series": None, "workers": workers, "keep_intermediates": "all"}
     # Workers of a cluster may not see this machine's folders.
     here = {"engine": "threads", "dask_address": None} if settings.dask_address else {}
-    # So few simulated cells are of one plate.
-    is_simulated = settings.is_synthetic or settings.dataset.startswith(str(folder.parent))
-    alike = {"batch": "none", "correction": "none"} if is_simulated else {}
+    alike = {"batch": "none", "correction": "none"} if _is_simulated(settings, folder.parent) else {}
     asked = settings.model_copy(update=places | small | here | alike)
     began, used = time.perf_counter(), os.times()
     carry_out(asked)
@@ -169,6 +171,10 @@ def _pilot(settings: Settings, cells: int, folder: Path, carry_out: Callable[[Se
         store=_size(folder / "store"),
         output=_size(folder / "output"),
     )
+
+
+def _is_simulated(settings: Settings, scratch: Path) -> bool:
+    return settings.is_synthetic or settings.dataset.startswith(str(scratch))
 
 
 def _size(folder: Path) -> int:

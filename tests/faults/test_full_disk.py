@@ -23,7 +23,7 @@ SCRIPT = """
 set -u
 mount -t tmpfs -o size={size} none {disk}
 {command} 2> {kept}/told && exit 90
-find {disk} -mindepth 1 -name '.*' > {kept}/half-written
+find {disk} -mindepth 1 -name '.*' ! -name .results > {kept}/half-written
 mount -o remount,size=1g {disk}
 {command} 2> {kept}/told-again || exit 91
 cp -r {output} {kept}/

@@ -31,7 +31,7 @@ def test_each_cost_is_a_line_through_two_pilots_and_what_is_done_once_is_added(m
     assert told["map"] == "9.0 s"
     assert told["in"].startswith("all           8.8 min  for stages work at the same time; 17.1 min where")
     assert told["core"] == "time         1.12 h  0.56 at 0.5 a core-hour"
-    assert (told["store"], told["results"]) == ("2.02 GB  in the end", "0.20 GB")
+    assert (told["store"], told["results"]) == ("2.02 GB", "0.20 GB")
 
 
 def test_a_plan_runs_the_flow_on_a_few_cells_and_leaves_nothing(
@@ -66,10 +66,11 @@ def test_where_the_hub_is_out_of_reach_simulated_cells_stand_for_tahoe_s(
 ) -> None:
     monkeypatch.setattr("flows.plan_command._PILOTS", (20, 20, 40))
     monkeypatch.setattr("tasks.core.dataset.place.constants.ENDPOINT", "http://127.0.0.1:9")
-    ran = run("--plan", samples="all", pca_dim=2, clusters=2, retries=0)
+    ran = run("--plan", "--join", samples="all", pca_dim=2, clusters=2, retries=0, keep_intermediates="none")
     assert ran.code == 0, ran.err
     assert "simulated cells stand for those of tahoebio/Tahoe-100M" in ran.out
     assert "95,624,334 cells by " in ran.out
+    assert "on the way; in the end less, as --keep_intermediates says" in ran.out
 
 
 @pytest.mark.parametrize(

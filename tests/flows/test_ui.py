@@ -75,7 +75,7 @@ def see_run(page: Browser, url: str, screenshots: Path) -> None:
     page.open(url)
     page.wait_for("simulated cells, 50 components, 10 clusters", "plan: done", "streaming: partition 1 of")
     page.click("Task Runs")
-    page.wait_for("write results", "fit K-means", "embed data/train-00000-of-")
+    page.wait_for("write small tables", "fit K-means", "embed data/train-00000-of-")
     page.click("Artifacts")
     page.wait_for("summary", "progress")
     page.screenshot(screenshots / "run.png", 1000)
