@@ -126,6 +126,9 @@ def test_a_flow_of_ones_own(tmp_path: Path, prefect_server: None) -> None:
         return ran.stdout
 
     nonzeros = int(run("own.py"))
+    (reading,) = re.findall(r"```python\n(.*?)```", (ROOT / "tasks" / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "reading.py").write_text(f"{reading}\nprint(pl.concat(by_drug)['genes'].sum())\n")
+    assert int(run("reading.py").splitlines()[-1]) == nonzeros
     (command,) = re.findall(r"`python flows/run\.py (.*my-store)`", README)
     told = run(str(ROOT / "flows" / "run.py"), *command.split())
     assert told.startswith(f"25,000 cells, {nonzeros:,} counts")
