@@ -9,7 +9,6 @@ On one machine a lock keeps a second run out. Where there are no locks, as on S3
 of others first, and these say so when their turn comes.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ from typing import Any, Self, TypeVar
 
 from tasks.core.base.errors import StoreError
 from tasks.core.references.model import Output
-from tasks.core.results.drafts import DRAFTS, JOURNAL, Draft, Listing, drafts, is_file, remove_drafts
+from tasks.core.results.drafts import DRAFTS, JOURNAL, Draft, Listing, drafts, is_file, may_be_result, remove_drafts
 from tasks.core.results.record import RECORD, Record
 from tasks.core.storage.files import Entry, Files
 from tasks.core.storage.store import Store
@@ -30,8 +29,6 @@ PARQUET_PARTS, CSV_PARTS = "embeddings", "embeddings-csv"
 _SUFFIXES = {PARQUET_PARTS: "parquet", CSV_PARTS: "csv"}
 # On S3 a larger file of the listed size that is older than the record is not read: its times are S3's own.
 _READ_BYTES = 2**24
-# Of a file of the results, in a folder or in none.
-_NAME = re.compile(r"([A-Za-z][\w-]{0,60}/)?[A-Za-z][\w.-]{0,60}", re.ASCII)
 _NAMED_IN_MESSAGES = 5
 
 
@@ -68,7 +65,11 @@ class _Ours:
     @cached_property
     def listed(self) -> tuple[Output, ...]:
         """All that can be a file here."""
-        return tuple(output for output in dict.fromkeys((*self.recorded, *self.noted)) if _is_within(output.name))
+        return tuple(
+            output
+            for output in dict.fromkeys((*self.recorded, *self.noted))
+            if may_be_result(output.name) and output.name != RECORD
+        )
 
     @cached_property
     def _digests(self) -> dict[tuple[str, int], set[str]]:
@@ -219,7 +220,3 @@ def _refuse(output: Store, taken: Iterable[str]) -> None:
             f"where the run would write, {output.url} has files that no run has left there, or that were changed "
             f"since: {', '.join(map(repr, names[:_NAMED_IN_MESSAGES]))}{more}; move them, or choose another --output"
         )
-
-
-def _is_within(name: str) -> bool:
-    return _NAME.fullmatch(name) is not None and name != RECORD

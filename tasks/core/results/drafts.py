@@ -29,6 +29,8 @@ _MARKER = f"{DRAFTS}/tahoe-flow.lock"
 # Of a delivery under way: what was in the output, and what is to come.
 JOURNAL = "journal.json"
 _DRAFT = re.compile(rf"{re.escape(DRAFTS)}/([0-9a-f]{{32}})/.+")
+# Of a file of the results, in a folder or in none.
+_NAME = re.compile(r"([A-Za-z][\w-]{0,60}/)?[A-Za-z][\w.-]{0,60}", re.ASCII)
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
 
 
@@ -68,7 +70,10 @@ class Draft(Reference):
         """Give the files that a step has left here, if all are whole; none where they are not."""
         found = Listing.parse(output.files.read(self.place(f"{step}.json")))
         outputs: tuple[Output, ...] = found.outputs if found else ()
-        return outputs if all(output.files.size(self.place(made.name)) == made.size for made in outputs) else ()
+        are_whole = all(
+            may_be_result(made.name) and output.files.size(self.place(made.name)) == made.size for made in outputs
+        )
+        return outputs if are_whole else ()
 
     def write(self, output: Store, write: Callable[[Path], None], step: str | None = None) -> tuple[Output, ...]:
         """Have files written to a folder of this machine, move them here, and give their names, sizes and digests.
@@ -183,6 +188,11 @@ def _check_ours(output: Store) -> None:
             f"{output.locate(DRAFTS)} is where a run makes its results, and no run's: move it, or choose another "
             "--output"
         )
+
+
+def may_be_result(name: str) -> bool:
+    """Whether a file of the results can have this name, whoever lists it."""
+    return _NAME.fullmatch(name) is not None
 
 
 def is_file(files: Files, folder: str) -> bool:

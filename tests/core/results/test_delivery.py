@@ -375,6 +375,11 @@ def test_what_a_run_has_made_is_found_by_the_next_one_that_makes_the_same(output
         assert not Draft.of("f" * 64).find(output, "report")
         output.files.write(draft.place("report.html"), b"half")
         assert not draft.find(output, "report")
+        listed = {"outputs": [{"name": "../../theirs", "size": 4, "sha256": ""}]}
+        output.files.write("theirs", b"mine")
+        output.files.write(draft.place("report.json"), json.dumps(listed).encode())
+        assert not draft.find(output, "report")
+        output.files.remove("theirs")
     leave(output, SHORT)
     assert there(output).keys() == SHORT.keys() | {RECORD}
 
