@@ -24,7 +24,7 @@ test: $(INSTALLED)  ## every check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 bench: $(INSTALLED)  ## this project against scikit-learn, scanpy and a plain script, on the same simulated cells
 	$(BIN)/python -m tests.bench --output bench.json

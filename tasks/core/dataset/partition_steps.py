@@ -15,7 +15,7 @@ from tasks.core.references.cells import Cells, Counts, GeneOrder, Normalized, Vo
 from tasks.core.references.model import Components, Embedding
 from tasks.core.storage.store import ObjectRef, Outcome, StageKey, Store
 
-_EMBEDDING_VERSION = 1
+_EMBEDDING_VERSION = 2
 
 
 def build_counts(store: Store, cells: Cells, vocabulary: Vocabulary) -> Outcome[Counts]:
@@ -95,12 +95,15 @@ def embed(store: Store, normalized: Normalized, order: GeneOrder, model: Compone
     key = StageKey(stage="embedding", version=_EMBEDDING_VERSION, inputs={"cells": normalized.key, "model": model.key})
 
     def make() -> Embedding:
+        # It takes a second to import, and longer where nothing is compiled yet.
+        from tasks.core.numerics.kernels import in_slabs, project  # noqa: PLC0415
+
         v_gk = decode_matrix(store.get(model.components))
         ranks = gene_ranks(store, order)
         by_rank = np.empty((order.genes, v_gk.shape[1]), v_gk.dtype)
         by_rank[ranks[ranks >= 0]] = v_gk[ranks >= 0]
-        blocks = read_blocks(store, normalized.blocks)
-        z_nk = np.concatenate([block.matrix(order.genes) @ by_rank for block in blocks])
+        slabs, width = in_slabs(by_rank), by_rank.shape[1]
+        z_nk = np.concatenate([project(block, slabs)[:, :width] for block in read_blocks(store, normalized.blocks)])
         if model.centre:
             z_nk -= np.array(model.centre, np.float32)
         ref = store.put(f"{key.folder}/embedding.arrow", encode_matrix(z_nk), len(z_nk))

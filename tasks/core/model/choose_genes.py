@@ -20,7 +20,7 @@ from tasks.core.references.cells import Cells, Counts, GeneOrder, InBlocks, Norm
 from tasks.core.references.model import ChosenGenes
 from tasks.core.storage.store import Outcome, StageKey, Store
 
-VERSION = 5
+VERSION = 6
 # Columns of the table of genes, as scanpy names them.
 CHOSEN, MEAN, DEVIATION = "highly_variable", "mean", "std"
 _ALL = ""

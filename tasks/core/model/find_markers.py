@@ -19,7 +19,7 @@ from tasks.core.references.insight import Markers
 from tasks.core.references.model import Assigned
 from tasks.core.storage.store import Outcome, StageKey, Store
 
-VERSION = 6
+VERSION = 7
 # Genes whose means and shares are given in all clusters; more could not be looked at.
 MOST_DOTS = 60
 _HOUSEKEEPING = re.compile(r"MT-|RP[LS](?!6K)(\d|P\d|A)", re.IGNORECASE)

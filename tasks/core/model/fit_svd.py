@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,6 @@ from tasks.core.dataset.partition_steps import gene_ranks
 from tasks.core.dataset.stored_blocks import stored_blocks, stored_moments
 from tasks.core.model.krylov_passes import KrylovPasses
 from tasks.core.numerics.block import Float32Array, IntArray, decode_matrix, encode_matrix
-from tasks.core.numerics.fold import Blocks
 from tasks.core.numerics.kept_blocks import KeepFirst
 from tasks.core.numerics.krylov_pca import KrylovPCA
 from tasks.core.numerics.krylov_svd import KrylovSVD
@@ -20,7 +18,7 @@ from tasks.core.references.cells import GeneOrder, Normalized
 from tasks.core.references.model import Model
 from tasks.core.storage.store import Outcome, StageKey, Store
 
-VERSION = 7
+VERSION = 8
 # Reading and decoding is a quarter of a pass. This much holds some 30,000 cells.
 KEPT_BYTES = 2**28
 _ESTIMATORS: dict[str, type[KrylovSVD]] = {"svd": KrylovSVD, "pca": KrylovPCA}
@@ -63,11 +61,9 @@ def fit_svd(
 
 def _matrix(store: Store, partitions: Sequence[Normalized], ranks: IntArray, workers: int) -> RankedMatrix:
     moments = stored_moments(store, partitions, workers)
-    genes = moments.extent
     blocks = stored_blocks(store, partitions, workers)
     read = KeepFirst(blocks.read, lambda block: block.nbytes, KEPT_BYTES)
-    matrices: Blocks[Any] = replace(blocks, read=lambda ref: read(ref).matrix(genes))
-    return RankedMatrix(matrices, ranks.astype(np.int32), moments)
+    return RankedMatrix(replace(blocks, read=read), ranks.astype(np.int32), moments)
 
 
 def _model(store: Store, key: StageKey, svd: KrylovSVD, v_gk: Float32Array) -> Model:

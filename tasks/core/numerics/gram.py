@@ -1,12 +1,12 @@
 """Products with the Gram matrix of rows in blocks, as they are or centred."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from tasks.core.base.errors import NumericsError
-from tasks.core.numerics.block import Float32Array, Float64Array, FloatArray
+from tasks.core.numerics.block import Block, Float32Array, Float64Array, FloatArray
 from tasks.core.numerics.fold import Blocks
 from tasks.core.numerics.moments import Moments
 
@@ -19,7 +19,7 @@ class BlocksGram:
         moments: of the columns, over all rows.
     """
 
-    def __init__(self, blocks: Blocks[Any], moments: Moments) -> None:
+    def __init__(self, blocks: Blocks[Block], moments: Moments) -> None:
         self.blocks = blocks
         self.expressed = moments.expressed
         self.extent = moments.extent
@@ -30,9 +30,22 @@ class BlocksGram:
         Raises:
             NumericsError: a block holds values that are not finite; names it.
         """
-        q_gl = self._spread(q_el)
-        products = self.blocks.sum(lambda x_ng: _Products(_finite(x_ng.T @ (x_ng @ q_gl))))
-        return products.total_gl[self.expressed].astype(np.float64, copy=False)
+        total_gl, _ = self._products(self._spread(q_el), np.zeros(q_el.shape[1]))
+        return total_gl[self.expressed, : q_el.shape[1]]
+
+    def _products(self, q_gl: Float32Array, shift_l: Float64Array) -> tuple[Float64Array, Float64Array]:
+        # It takes a second to import, and longer where nothing is compiled yet.
+        from tasks.core.numerics.kernels import in_slabs, project_back  # noqa: PLC0415
+
+        slabs = in_slabs(q_gl)
+
+        def product(block: Block) -> _Products:
+            # Centred between the two products, where few digits are lost; after both, the mean would drown the rest.
+            total_gl, scores_l = project_back(block, slabs, shift_l)
+            return _Products(_finite(total_gl), scores_l)
+
+        found: _Products = self.blocks.sum(product)
+        return found.total_gl.astype(np.float64, copy=False), found.scores_l
 
     def _spread(self, q_el: Float32Array) -> Float32Array:
         """Give the panel with a row a column of the blocks."""
@@ -48,7 +61,7 @@ class CentredGram(BlocksGram):
     whole is like.
     """
 
-    def __init__(self, blocks: Blocks[Any], moments: Moments) -> None:
+    def __init__(self, blocks: Blocks[Block], moments: Moments) -> None:
         super().__init__(blocks, moments)
         self.means = moments.means[: self.extent]
 
@@ -59,15 +72,9 @@ class CentredGram(BlocksGram):
             NumericsError: a block holds values that are not finite; names it.
         """
         q_gl = self._spread(q_el)
-        of_mean = (self.means @ q_gl).astype(np.float32)
-
-        def product(x_ng: Any) -> _Products:
-            # Centred between the two products, where few digits are lost; after both, the mean would drown the rest.
-            scores = x_ng @ q_gl - of_mean
-            return _Products(_finite(x_ng.T @ scores), scores.sum(axis=0, dtype=np.float64))
-
-        products = self.blocks.sum(product)
-        return (products.total_gl - np.outer(self.means, products.scores_l))[self.expressed]
+        total_gl, scores_l = self._products(q_gl, self.means @ q_gl)
+        centred_gl = total_gl - np.outer(self.means, scores_l)
+        return centred_gl[self.expressed, : q_el.shape[1]]
 
 
 @dataclass
@@ -76,11 +83,11 @@ class _Products:
 
     Attributes:
         total_gl: of their products with a panel.
-        scores_l: of their cells' scores, where these are needed.
+        scores_l: of their cells' scores.
     """
 
     total_gl: FloatArray
-    scores_l: Float64Array | float = 0.0
+    scores_l: Float64Array
 
     def __iadd__(self, other: Self) -> Self:
         into = self.total_gl if self.total_gl.dtype == np.float64 else None

@@ -1,8 +1,7 @@
 """Moments of each gene in each batch of cells: what variable genes are chosen by."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -12,15 +11,13 @@ from tasks.core.numerics.block import (
     Block,
     Float64Array,
     IntArray,
-    NumberArray,
     decode_table,
     encode_table,
     list_column,
+    offsets_of,
 )
 
 _FIELDS = {"sums": pa.float64(), "squares": pa.float64(), "expressing": pa.int64()}
-# Nonzeros whose copies in other types stay in the processor's cache.
-_AT_ONCE = 2**18
 
 
 @dataclass(frozen=True)
@@ -38,18 +35,6 @@ class BatchMoments:
     sums: Float64Array
     squares: Float64Array
     expressing: IntArray
-
-    @classmethod
-    def of(cls, cells: int, columns: IntArray, values: NumberArray, genes: int) -> Self:
-        """Moments of so many cells from what they express: (nonzeros,) columns and values.
-
-        A float32 is squared as float32, for so does scanpy; a whole number exactly.
-        """
-        total = cls(cells, np.zeros(genes), np.zeros(genes), np.zeros(genes, np.int64))
-        for start in range(0, len(columns), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
-            total += cls(0, *_tally(columns[part], values[part], genes))
-        return total
 
     def __add__(self, other: Self) -> Self:
         return type(self)(
@@ -83,13 +68,17 @@ class GroupMoments:
 
     @classmethod
     def of(cls, block: Block, codes: IntArray, names: Sequence[str], genes: int) -> Self:
-        """Moments of one block, the batch of each cell given as an index in the names; codes of shape (cells,)."""
-        return cls(
-            {
-                name: BatchMoments.of(part.cells, part.genes, part.values, genes)
-                for name, part in _by_batch(block, codes, names)
-            }
-        )
+        """Moments of one block, the batch of each cell given as an index in the names; codes of shape (cells,).
+
+        A float32 is squared as float32, for so does scanpy; a whole number exactly.
+        """
+        # It takes a second to import, and longer where nothing is compiled yet.
+        from tasks.core.numerics.kernels import tally  # noqa: PLC0415
+
+        there, places = np.unique(codes, return_inverse=True)
+        cells = np.bincount(places, minlength=len(there)).tolist()
+        sums = zip(cells, *tally(block, places, len(there), genes), strict=True)
+        return cls({names[code]: BatchMoments(*of) for code, of in zip(there, sums, strict=True)})
 
     @classmethod
     def above(cls, block: Block, codes: IntArray, names: Sequence[str], bounds: Mapping[str, Float64Array]) -> Self:
@@ -97,12 +86,13 @@ class GroupMoments:
 
         Bounds are of shape (genes,) for each batch.
         """
-
-        def large(part: Block, bound: Float64Array) -> BatchMoments:
-            at = np.flatnonzero(part.values > bound[part.genes])
-            return BatchMoments.of(part.cells, part.genes[at], part.values[at], len(bound))
-
-        return cls({name: large(part, bounds[name]) for name, part in _by_batch(block, codes, names)})
+        there, places = np.unique(codes, return_inverse=True)
+        bounds_bg = np.stack([bounds[names[code]] for code in there])
+        lengths = np.diff(block.offsets)
+        large = np.flatnonzero(block.values > bounds_bg[np.repeat(places, lengths), block.genes])
+        cell = np.repeat(np.arange(block.cells), lengths)[large]
+        offsets = offsets_of(np.bincount(cell, minlength=block.cells))
+        return cls.of(Block(offsets, block.genes[large], block.values[large]), codes, names, bounds_bg.shape[1])
 
     def __add__(self, other: Self) -> Self:
         merged = dict(self.batches)
@@ -153,33 +143,3 @@ class GroupMoments:
 def counts_per_million(normalized: Block) -> Block:
     """Undo log1p: the values of which dispersions are taken; in float32, as scanpy does."""
     return Block(normalized.offsets, normalized.genes, np.expm1(normalized.values))
-
-
-def _tally(columns: IntArray, values: NumberArray, genes: int) -> tuple[Float64Array, Float64Array, IntArray]:
-    """(genes,) sums of each gene's values and of their squares, and how many there are."""
-    # Bincount would convert them each time it counts.
-    columns = columns.astype(np.intp)
-    exact = values.astype(np.float64) if np.issubdtype(values.dtype, np.integer) else values
-    sums, squares = (np.bincount(columns, weights=of, minlength=genes) for of in (exact, exact * exact))
-    return (
-        sums.astype(np.float64, copy=False),
-        squares.astype(np.float64, copy=False),
-        np.bincount(columns, minlength=genes),
-    )
-
-
-def _by_batch(block: Block, codes: IntArray, names: Sequence[str]) -> Iterator[tuple[str, Block]]:
-    """Give each batch that has cells in the block, and these, in their order."""
-    if (codes[1:] < codes[:-1]).any():
-        order = np.argsort(codes, kind="stable")
-        codes, block = codes[order], _rows(block, order)
-    starts = np.flatnonzero(np.diff(codes, prepend=-1)).tolist()
-    for start, stop in pairwise([*starts, block.cells]):
-        yield names[codes[start]], block.cut(start, stop)
-
-
-def _rows(block: Block, order: IntArray) -> Block:
-    """Give the block's rows in another order."""
-    extent = int(block.genes.max(initial=0)) + 1
-    rows = block.matrix(extent)[order]
-    return Block(rows.indptr, rows.indices, rows.data)

@@ -29,16 +29,17 @@ _NEGLIGIBLE = 1e-13
 RESOLUTION = 2.0 * float(np.sqrt(np.finfo(np.float32).eps))
 # Share of a random block that a power step leaves in.
 _STAYS = 1e-6
+# Columns that products take at a time, and how many times that is read for in one pass unless passes are few.
+SLAB, _MOST_SLABS = 16, 4
 # Columns the basis may always have before it is restarted.
 _LEAST_ROOM = 240
 
 
 def block_width(components: int, passes: int) -> int:
     """Columns that a pass adds to the basis, so that as many passes as there may be come to all components."""
-    # A narrow block makes more passes but fewer columns in all; measured, from a fifth to two thirds of the components
-    # take the same time. Whole vectors of four float32: a remainder costs as much as a vector more.
-    needed = -(-components // passes)
-    return max(8, min(64, components // 10 * 4), -(-needed // 4) * 4)
+    # A narrow block makes more passes but fewer columns in all. Whole slabs: a part of one costs as much.
+    slabs = max(min(components // 32, _MOST_SLABS), -(-components // (passes * SLAB)), 1)
+    return slabs * SLAB
 
 
 @dataclass(frozen=True)

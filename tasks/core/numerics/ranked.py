@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 
 from tasks.core.numerics.block import Block, IntArray
 from tasks.core.numerics.fold import Blocks
@@ -30,12 +31,12 @@ class RankedMatrix:
     """All blocks of a matrix, and what is known of its genes.
 
     Attributes:
-        blocks: give CSR arrays, float32, of the columns up to the last that is expressed.
+        blocks: values as float32.
         ranks: (genes,) column of each gene in them.
         moments: of the genes by rank.
     """
 
-    blocks: Blocks[Any]
+    blocks: Blocks[Block]
     ranks: npt.NDArray[np.int32]
     moments: Moments
 
@@ -47,8 +48,12 @@ class RankedMatrix:
         ranks = rank_by_popularity(rows.sum(lambda part: np.bincount(part.indices, minlength=genes)))
 
         def rank(part: Any) -> Block:
+            if not part.data.all():
+                # A zero that is stored would be a value of a column that nothing is expressed in.
+                part = sp.csr_array(part, copy=True)
+                part.eliminate_zeros()
             return Block(part.indptr, ranks[part.indices], part.data.astype(np.float32))
 
         moments = rows.sum(lambda part: Moments.of(rank(part), genes))
-        ranked = list(rows.map(lambda part: rank(part).matrix(moments.extent)))
+        ranked = list(rows.map(rank))
         return cls(replace(rows, sources=ranked, read=lambda part: part), ranks, moments)

@@ -30,7 +30,7 @@ class Killed(BaseException):
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     # So little room that the basis is restarted on the way.
     monkeypatch.setattr("tasks.core.numerics.krylov._LEAST_ROOM", 0)
-    dataset = write_random_dataset(tmp_path / "dataset", cells=300, genes=200)
+    dataset = write_random_dataset(tmp_path / "dataset", cells=400, genes=300)
     sizes = {"samples": "all", "pca_dim": 20, "block_cells": 40, "svd_tolerance": 1e-6}
     return Settings.model_validate(sizes | {"dataset": str(dataset), "store": str(tmp_path / "store")})
 
@@ -64,7 +64,7 @@ def test_workers_do_not_matter_to_the_last_bit(
     assert with_one == with_many
 
 
-@pytest.mark.parametrize("killed_in", [1, 2, 9, 15, 16, 17])
+@pytest.mark.parametrize("killed_in", [1, 2, 6, 7, 8])
 @pytest.mark.parametrize("saved", [True, False])
 def test_a_fit_that_was_killed_goes_on_and_gives_the_same_bits(
     settings: Settings,
@@ -76,7 +76,7 @@ def test_a_fit_that_was_killed_goes_on_and_gives_the_same_bits(
 ) -> None:
     store = Path(settings.store)
     whole = fit_in(store, settings, prepared)
-    assert whole.passes > 17, "the case must have passes to be killed in, before a restart and after"
+    assert whole.passes > 8, "the case must have passes to be killed in, before a restart and after"
     (store / whole.components.path).parent.joinpath("manifest.json").unlink()
     made: list[int] = []
     save = KrylovPasses.save

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tasks.core.numerics.block import Block
-from tasks.core.numerics.group_moments import BatchMoments, GroupMoments, counts_per_million
+from tasks.core.numerics.group_moments import GroupMoments, counts_per_million
 from tests.core.numerics.batches import BatchedCells, pieces
 
 
@@ -47,14 +47,9 @@ def test_of_counts_are_the_same_to_the_last_bit_however_cells_are_cut(cells: Bat
     assert_equal(group(cells, cells.raw, size), group(cells, cells.raw))
 
 
-def test_of_many_values_are_summed_in_parts(cells: BatchedCells, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = group(cells, cells.raw)
-    monkeypatch.setattr("tasks.core.numerics.group_moments._AT_ONCE", 100)
-    assert_equal(group(cells, cells.raw), whole)
-
-
 def test_large_counts_do_not_overflow() -> None:
-    moments = BatchMoments.of(2, np.array([0, 0]), np.array([60_001, 50_001], np.uint16), 1)
+    block = Block(np.array([0, 1, 2]), np.array([0, 0]), np.array([60_001, 50_001], np.uint16))
+    moments = GroupMoments.of(block, np.zeros(2, np.int64), [""], 1).whole
     assert (moments.sums[0], moments.squares[0]) == (110_002, 60_001**2 + 50_001**2)
 
 

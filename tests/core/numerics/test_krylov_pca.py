@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from tasks.core.numerics.block import Block
 from tasks.core.numerics.fold import Blocks
 from tasks.core.numerics.gram import CentredGram
-from tasks.core.numerics.group_moments import BatchMoments, counts_per_million
+from tasks.core.numerics.group_moments import GroupMoments, counts_per_million
 from tasks.core.numerics.krylov_pca import KrylovPCA
 from tasks.core.numerics.moments import Moments
 from tasks.core.numerics.ranked import RankedMatrix
@@ -41,7 +41,13 @@ def in_blocks(x_ng: sp.csr_array, size: int, workers: int = 2) -> RankedMatrix:
     block = Block(x_ng.indptr, x_ng.indices, x_ng.data)
     genes = x_ng.shape[1]
     moments = Moments.of(block, genes)
-    return RankedMatrix(Blocks.cut(x_ng[:, : moments.extent], size, workers), np.arange(genes, dtype=np.int32), moments)
+    parts = [block.cut(start, min(start + size, block.cells)) for start in range(0, block.cells, size)]
+    blocks = Blocks(parts, [f"block {at}" for at in range(len(parts))], [part.cells for part in parts], _same, workers)
+    return RankedMatrix(blocks, np.arange(genes, dtype=np.int32), moments)
+
+
+def _same(block: Block) -> Block:
+    return block
 
 
 def assert_same(pca: KrylovPCA, embedding: np.ndarray, exact: Any, expected: np.ndarray) -> None:
@@ -62,7 +68,7 @@ def test_is_a_scikit_learn_transformer() -> None:
 def test_agrees_with_scanpy_s_pca_of_real_cells(real_dataset: Path, prepare: Any) -> None:
     cells = BatchedCells.read(real_dataset)
     cpm = counts_per_million(cells.normalized)
-    chosen = choose_seurat(BatchMoments.of(cpm.cells, cpm.genes, cpm.values, cells.genes), 2_000).chosen
+    chosen = choose_seurat(GroupMoments.of(cpm, np.zeros(cpm.cells, np.int64), [""], cells.genes).whole, 2_000).chosen
     block = keep_genes(cells.normalized, np.where(chosen, np.cumsum(chosen) - 1, -1))
     x_ng, dense = prepare(block, int(chosen.sum()))
     pca = KrylovPCA(50, random_state=0)

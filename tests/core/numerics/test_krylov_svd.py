@@ -6,6 +6,7 @@ import pytest
 import scipy.sparse as sp
 
 from tasks.core.base.errors import NumericsError, SettingsError
+from tasks.core.numerics.block import Block
 from tasks.core.numerics.fold import Blocks
 from tasks.core.numerics.krylov_pca import KrylovPCA
 from tasks.core.numerics.krylov_svd import KrylovSVD
@@ -31,10 +32,10 @@ def low_rank(cells: int, genes: int) -> sp.csr_array:
 def in_blocks(matrix: sp.csr_array, sizes: list[int], workers: int = 2) -> RankedMatrix:
     """The matrix in blocks of these sizes."""
     whole = RankedMatrix.of(matrix, workers)
-    ranked = sp.vstack([whole.blocks.read(source) for source in whole.blocks.sources], format="csr")
+    ranked = Block.join([whole.blocks.read(source) for source in whole.blocks.sources])
     ends = np.cumsum(sizes)
     assert ends[-1] == matrix.shape[0]
-    parts = [ranked[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+    parts = [ranked.cut(end - size, end) for end, size in zip(ends, sizes, strict=True)]
     names = [f"block {at}" for at in range(len(parts))]
     return RankedMatrix(Blocks(parts, names, sizes, lambda part: part, workers), whole.ranks, whole.moments)
 
@@ -167,7 +168,7 @@ def test_passes_are_never_more_than_the_most_however_many_components_are_asked_f
     matrix = in_blocks(x_ng, [20] * 15)
     reads: list[bool] = []
 
-    def read(part: sp.csr_array) -> sp.csr_array:
+    def read(part: Block) -> Block:
         # The second block is not of the sample that a cold start looks at.
         reads.append(part is matrix.blocks.sources[1])
         return part
@@ -187,7 +188,7 @@ def test_passes_are_never_more_than_the_most_however_many_components_are_asked_f
 
 def test_a_block_that_is_not_finite_is_named() -> None:
     matrix = in_blocks(sparse(100, 30), [50, 50])
-    matrix.blocks.sources[1].data[3] = np.nan
+    matrix.blocks.sources[1].values[3] = np.nan
     with pytest.raises(NumericsError, match="block 1 holds values that are not finite"):
         KrylovSVD(3).fit(matrix)
 
