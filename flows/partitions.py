@@ -64,14 +64,15 @@ def normalized_cells(
     chains: list[Chain] = []
     batches = in_batches(plan.partitions, plan.cells, settings.partition_cells)
     for batch in batches:
-        landed = stream.submit(batch, genes, settings, wait_for=[planned])
-        counted = build.submit(landed, genes, settings)
-        checked = check.submit(counted, genes, settings) if recipe.checks_cells else None
-        chains.append({stream.name: landed, build.name: counted, **({check.name: checked} if checked else {})})
-        passed: Any = checked or counted
+        landed: Any = stream.submit(batch, genes, settings, wait_for=[planned])
+        chains.append({stream.name: landed})
         if order is None:
-            order = chains[-1][order_genes.name] = order_genes.submit(passed, genes, settings)
-        chains[-1][scale.name] = scale.submit(passed, order, settings)
+            order = chains[-1][order_genes.name] = order_genes.submit(landed, genes, settings)
+        counted: Any = build.submit(landed, order, genes, settings)
+        chains[-1][build.name] = counted
+        if recipe.checks_cells:
+            counted = chains[-1][check.name] = check.submit(counted, genes, settings)
+        chains[-1][scale.name] = scale.submit(counted, settings)
 
     sizes = [len(batch) for batch in batches]
     found = results(chains, sizes)

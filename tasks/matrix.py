@@ -1,4 +1,4 @@
-"""Stage: build a partition's sparse counts matrix, cells by Ensembl gene id."""
+"""Stages: order the genes, and build a partition's sparse counts matrix, cells by Ensembl gene id."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,15 @@ from tasks.core.storage.store import Outcome, store_of
 from tasks.stage import stage
 
 
-@stage(name="matrix", task_run_name="build counts of {cells.origin}")
-def build_counts(cells: Cells, vocabulary: Vocabulary, settings: RunSettings) -> Outcome[Counted]:
-    """Build the counts of one partition, in the vocabulary's order."""
-    counts = partition_steps.build_counts(store_of(settings), cells, vocabulary)
-    return Outcome(Counted(cells=cells, counts=counts.result), counts.cached, counts.environments)
-
-
 @stage(name="gene order", task_run_name="order genes")
-def order_genes(counted: Sequence[Counted], vocabulary: Vocabulary, settings: RunSettings) -> Outcome[GeneOrder]:
-    """Rank the genes by popularity in the first partition that has cells, for speed in the passes to come."""
-    first = next((part.counts for part in counted if not part.is_empty), None)
-    return partition_steps.order_genes(store_of(settings), first, vocabulary.genes)
+def order_genes(cells: Sequence[Cells], vocabulary: Vocabulary, settings: RunSettings) -> Outcome[GeneOrder]:
+    """Rank the genes by popularity in the first partition that has cells: of near genes, counts take little room."""
+    first = next((part for part in cells if not part.is_empty), None)
+    return partition_steps.order_genes(store_of(settings), first, vocabulary)
+
+
+@stage(name="matrix", task_run_name="build counts of {cells.origin}")
+def build_counts(cells: Cells, order: GeneOrder, vocabulary: Vocabulary, settings: RunSettings) -> Outcome[Counted]:
+    """Build the counts of one partition, genes in the order given."""
+    counts = partition_steps.build_counts(store_of(settings), cells, order, vocabulary)
+    return Outcome(Counted(cells=cells, counts=counts.result), counts.cached, counts.environments)

@@ -29,9 +29,9 @@ from tasks.core.dataset.cells import read_cells
 from tasks.core.dataset.plan import column_of_token, make_plan
 from tasks.core.dataset.source import stream_partition
 from tasks.core.model.fit_svd import fit_svd
-from tasks.core.numerics.block import Block
 from tasks.core.numerics.counts import build_counts
 from tasks.core.numerics.fold import one_blas_thread
+from tasks.core.numerics.packed import unpack
 from tasks.core.storage.store import Store
 from tests.bench import core_steps, encodings
 from tests.exact import decompose, read_normalized
@@ -153,8 +153,8 @@ def svd_exact(settings: Settings) -> dict[str, Any]:
 def decode_encodings(settings: Settings) -> dict[str, Any]:
     """Ways to keep the blocks on disk."""
     made, store = core_steps.prepare(settings), Store.at(settings.store)
-    blocks = {"counts": made.counts[0].blocks[0], "normalized": made.normalized[0].blocks[0]}
-    return {kind: encodings.compare(Block.from_arrow(store.get(ref))) for kind, ref in blocks.items()}
+    counts = made.counts[0]
+    return {"counts": encodings.compare(unpack(store.get(counts.blocks[0])), counts.order.genes)}
 
 
 def without_prefect(settings: Settings) -> dict[str, Any]:

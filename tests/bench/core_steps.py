@@ -36,9 +36,9 @@ def prepare(settings: Settings) -> Made:
     plan = make_plan(settings)
     genes = plan.vocabulary
     cells = _each(settings, lambda part: land_cells(part, genes, settings), plan.partitions)
-    counts = _each(settings, lambda part: build_counts(store, part, genes), cells)
-    order = order_genes(store, counts[0], genes.genes).result
-    return Made(plan, cells, counts, order, _each(settings, lambda part: normalize(store, part, order), counts))
+    order = order_genes(store, cells[0], genes).result
+    counts = _each(settings, lambda part: build_counts(store, part, order, genes), cells)
+    return Made(plan, cells, counts, order, _each(settings, lambda part: normalize(store, part), counts))
 
 
 def run(settings: Settings) -> None:

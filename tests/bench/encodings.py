@@ -3,13 +3,14 @@
 import io
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.core.numerics.block import Block, list_column
+from tasks.core.numerics.packed import pack, unpack
 
 _ROUNDS = 5
 
@@ -46,8 +47,8 @@ WAYS = {
 }
 
 
-def compare(block: Block) -> list[dict[str, Any]]:
-    """Bytes a nonzero, and nonzeros a second read back to arrays, of each way to write a block."""
+def compare(block: Block, genes: int) -> list[dict[str, Any]]:
+    """Bytes a nonzero, and nonzeros a second read back to arrays, of each way to write a block of counts."""
     table = pa.ipc.open_file(pa.BufferReader(block.to_arrow())).read_all()
     wide = table.cast(pa.schema([("genes", pa.list_(pa.int32())), ("values", table.schema.field("values").type)]))
     compared = []
@@ -62,7 +63,16 @@ def compare(block: Block) -> list[dict[str, Any]]:
                 # A copy, as Arrow that is not compressed is not read before it is touched.
                 list_column(back, column)[1].copy()
             seconds.append(time.perf_counter() - began)
-        nonzeros = len(block.values)
-        speed = nonzeros / statistics.median(seconds)
-        compared.append({"way": name, "bytes_per_nonzero": len(data) / nonzeros, "nonzeros_per_second": speed})
-    return compared
+        compared.append(_of(name, block, len(data), seconds))
+    packed, seconds = pack(block, genes), []
+    for _ in range(_ROUNDS):
+        began = time.perf_counter()
+        unpack(bytes(packed))
+        seconds.append(time.perf_counter() - began)
+    return [*compared, _of("gaps and counts in a byte each, zstd", block, len(packed), seconds)]
+
+
+def _of(way: str, block: Block, size: int, seconds: Sequence[float]) -> dict[str, Any]:
+    nonzeros = len(block.values)
+    speed = nonzeros / statistics.median(seconds)
+    return {"way": way, "bytes_per_nonzero": size / nonzeros, "nonzeros_per_second": speed}

@@ -27,6 +27,7 @@ from tasks.core.numerics.block import Block, NumberArray, encode_matrix, encode_
 from tasks.core.numerics.fold import Blocks
 from tasks.core.numerics.krylov import block_width
 from tasks.core.numerics.moments import Moments
+from tasks.core.numerics.packed import pack
 from tasks.core.numerics.ranked import RankedMatrix
 from tasks.core.references.cells import Cells, Counts, GeneOrder, Normalized, Partition, Vocabulary
 from tasks.core.references.model import Clustering, Components, Embedding, Model
@@ -88,7 +89,8 @@ class StandIns:
         self._settings = settings
         self._pace = pace
         # As bytes, for they travel.
-        self._block = bytes(Block(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)).to_arrow())
+        empty = Block(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64))
+        self._block, self._packed = bytes(empty.to_arrow()), bytes(pack(empty, GENES))
         self._table = bytes(encode_table(pa.table({"cell": [0]})))
         self._moments = bytes(Moments(1, np.ones(GENES), np.ones(GENES)).to_arrow())
         self._dense = bytes(encode_matrix(np.zeros((1, 1), np.float32)))
@@ -111,9 +113,9 @@ class StandIns:
                 patches.enter_context(patch(where, stand_in))
             yield
 
-    def order_genes(self, store: Store, counts: Counts, genes: Any) -> Outcome[GeneOrder]:
+    def order_genes(self, store: Store, cells: Cells, vocabulary: Vocabulary) -> Outcome[GeneOrder]:
         """The real one."""
-        return partition_steps.order_genes(store, counts, genes)
+        return partition_steps.order_genes(store, cells, vocabulary)
 
     def land_cells(self, partition: Partition, vocabulary: Vocabulary, settings: Settings) -> Outcome[Cells]:
         """Stand in for the kernel of that name, as all that follow do."""
@@ -127,18 +129,22 @@ class StandIns:
 
         return store.answer(key, Cells, make)
 
-    def build_counts(self, store: Store, cells: Cells, vocabulary: Vocabulary) -> Outcome[Counts]:
-        key = StageKey(stage="matrix", version=1, inputs={"cells": cells.key, "genes": vocabulary.key})
-        none = {"empty_cells": 0, "repeated_pairs": 0}
+    def build_counts(self, store: Store, cells: Cells, order: GeneOrder, vocabulary: Vocabulary) -> Outcome[Counts]:
+        inputs = {"cells": cells.key, "genes": vocabulary.key, "order": order.key}
+        key = StageKey(stage="matrix", version=1, inputs=inputs)
+        none = {"order": order, "empty_cells": 0, "repeated_pairs": 0}
         return store.answer(key, Counts, lambda: Counts(**self._matrix_of(store, key, cells), **none))
 
-    def normalize(self, store: Store, counts: Counts, order: GeneOrder) -> Outcome[Normalized]:
-        inputs = {"counts": counts.key, "order": order.key, "target_sum": 1e6}
+    def normalize(self, store: Store, counts: Counts) -> Outcome[Normalized]:
+        inputs = {"counts": counts.key, "target_sum": 1e6}
         key = StageKey(stage="normalization", version=1, inputs=inputs)
 
         def make() -> Normalized:
+            began = time.perf_counter()
             moments = store.put(f"{key.folder}/moments.arrow", self._moments, GENES)
-            return Normalized(**self._matrix_of(store, key, counts), moments=moments)
+            self._take(key.stage, counts.cells, began)
+            common = counts.model_dump(include={"origin", "cells", "nonzeros"})
+            return Normalized(**common, key=key.digest, blocks=counts.blocks, moments=moments)
 
         return store.answer(key, Normalized, make)
 
@@ -201,7 +207,8 @@ class StandIns:
         began = time.perf_counter()
         size = self._settings.block_cells
         rows = [min(size, part.cells - start) for start in range(0, part.cells, size)]
-        blocks = tuple(store.put(f"{key.folder}/{at:05}.arrow", self._block, of) for at, of in enumerate(rows))
+        data = self._packed if key.stage == "matrix" else self._block
+        blocks = tuple(store.put(f"{key.folder}/{at:05}.arrow", data, of) for at, of in enumerate(rows))
         self._take(key.stage, part.cells, began)
         common = {"key": key.digest, "origin": part.origin, "cells": part.cells}
         return common | {"nonzeros": 1_427 * part.cells, "blocks": blocks}

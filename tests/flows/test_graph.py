@@ -42,12 +42,12 @@ def all_of(*tasks: str) -> set[str]:
 PARTITIONS = {
     "plan_partitions": set(),
     **each("stream_cells", "plan_partitions"),
-    **each("build_counts", "stream_cells {}"),
+    "order_genes": {"stream_cells 0"},
+    **each("build_counts", "stream_cells {}", "order_genes"),
 }
-NORMALIZED = each("normalize", "build_counts {}", "order_genes")
+NORMALIZED = each("normalize", "build_counts {}")
 PLAIN = {
     **PARTITIONS,
-    "order_genes": {"build_counts 0"},
     **NORMALIZED,
     "fit_svd": all_of("normalize") | {"order_genes"},
     **each("embed", "normalize {}", "order_genes", "fit_svd"),
@@ -59,8 +59,7 @@ PLAIN = {
 ATLAS = {
     **PARTITIONS,
     **each("check_quality", "build_counts {}"),
-    "order_genes": {"check_quality 0"},
-    **each("normalize", "check_quality {}", "order_genes"),
+    **each("normalize", "check_quality {}"),
     "choose_genes": all_of("check_quality", "normalize") | {"order_genes"},
     **each("prepare_genes", "normalize {}", "order_genes", "choose_genes"),
     "fit_svd": all_of("prepare_genes") | {"choose_genes"},
@@ -82,7 +81,6 @@ APPLIED = {
     **PARTITIONS,
     "load_components": {"find_model", "plan_partitions"},
     "load_clusters": {"find_model"},
-    "order_genes": {"build_counts 0"},
     **NORMALIZED,
     **each("embed", "normalize {}", "order_genes", "load_components"),
     "label_cells": all_of("embed") | {"load_clusters"},

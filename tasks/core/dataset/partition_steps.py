@@ -1,34 +1,52 @@
 """What is done to each partition by itself, from its key in the store to its result there."""
 
-from collections.abc import Iterable, Iterator
-
 import numpy as np
-import numpy.typing as npt
 
 from tasks.core.dataset.plan import column_of_token
-from tasks.core.numerics import counts as counts_module
-from tasks.core.numerics import normalize as normalize_module
+from tasks.core.dataset.stored_blocks import gene_ranks, put_counts, read_values
 from tasks.core.numerics.block import Block, decode_matrix, encode_matrix
 from tasks.core.numerics.moments import Moments
+from tasks.core.numerics.normalize import NORMALIZATION
 from tasks.core.numerics.ranked import rank_by_popularity
 from tasks.core.references.cells import Cells, Counts, GeneOrder, Normalized, Vocabulary
 from tasks.core.references.model import Components, Embedding
 from tasks.core.storage.store import ObjectRef, Outcome, StageKey, Store
 
-_EMBEDDING_VERSION = 2
+_MATRIX_VERSION, _ORDER_VERSION, _NORMALIZED_VERSION, _EMBEDDING_VERSION = 2, 2, 2, 2
 
 
-def build_counts(store: Store, cells: Cells, vocabulary: Vocabulary) -> Outcome[Counts]:
-    """Turn a partition's tokens into the columns of its counts matrix."""
-    key = StageKey(stage="matrix", version=counts_module.VERSION, inputs={"cells": cells.key, "genes": vocabulary.key})
+def order_genes(store: Store, cells: Cells | None, vocabulary: Vocabulary) -> Outcome[GeneOrder]:
+    """Rank the genes by the number of cells of one partition that express them; without one, by their place."""
+    inputs = {"cells": None if cells is None else cells.key, "genes": vocabulary.key}
+    key = StageKey(stage="gene_order", version=_ORDER_VERSION, inputs=inputs)
+
+    def make() -> GeneOrder:
+        columns, seen = column_of_token(store, vocabulary), np.zeros(vocabulary.genes, np.int64)
+        for ref in cells.blocks if cells else ():
+            seen += np.bincount(columns[Block.from_arrow(store.get(ref)).genes], minlength=vocabulary.genes)
+        ranks = rank_by_popularity(seen)
+        ref = store.put(f"{key.folder}/ranks.arrow", encode_matrix(ranks[:, None]), vocabulary.genes)
+        return GeneOrder(key=key.digest, genes=vocabulary.genes, ranks=ref)
+
+    return store.answer(key, GeneOrder, make)
+
+
+def build_counts(store: Store, cells: Cells, order: GeneOrder, vocabulary: Vocabulary) -> Outcome[Counts]:
+    """Turn a partition's tokens into its counts matrix, columns in the order given, packed."""
+    inputs = {"cells": cells.key, "genes": vocabulary.key, "order": order.key}
+    key = StageKey(stage="matrix", version=_MATRIX_VERSION, inputs=inputs)
 
     def make() -> Counts:
-        columns = column_of_token(store, vocabulary)
+        # It takes half a second to import, and longer where nothing is compiled yet.
+        from tasks.core.numerics import counts  # noqa: PLC0415
+
+        columns, ranks = column_of_token(store, vocabulary), gene_ranks(store, order)
+        columns = np.where(columns >= 0, ranks[columns], -1).astype(np.int32)
         refs: list[ObjectRef] = []
         empty = repeated = nonzeros = 0
-        for tokens in read_blocks(store, cells.blocks):
-            block, again = counts_module.build_counts(tokens, columns)
-            refs.append(put_block(store, key, len(refs), block))
+        for ref in cells.blocks:
+            block, again = counts.build_counts(Block.from_arrow(store.get(ref)), columns)
+            refs.append(put_counts(store, key, len(refs), block, order.genes))
             empty += int((np.diff(block.offsets) == 0).sum())
             repeated += again
             nonzeros += len(block.values)
@@ -37,6 +55,7 @@ def build_counts(store: Store, cells: Cells, vocabulary: Vocabulary) -> Outcome[
             origin=cells.origin,
             cells=cells.cells,
             nonzeros=nonzeros,
+            order=order,
             empty_cells=empty,
             repeated_pairs=repeated,
             blocks=tuple(refs),
@@ -45,49 +64,24 @@ def build_counts(store: Store, cells: Cells, vocabulary: Vocabulary) -> Outcome[
     return store.answer(key, Counts, make)
 
 
-def order_genes(store: Store, counts: Counts | None, genes: int) -> Outcome[GeneOrder]:
-    """Rank the genes by the number of cells of one partition that express them; without one, by their place."""
-    of = None if counts is None else counts.key
-    key = StageKey(stage="gene_order", version=counts_module.VERSION, inputs={"counts": of, "genes": genes})
-
-    def make() -> GeneOrder:
-        seen = np.zeros(genes, np.int64)
-        for block in read_blocks(store, counts.blocks if counts else ()):
-            seen += np.bincount(block.genes, minlength=genes)
-        ranks = rank_by_popularity(seen)
-        ref = store.put(f"{key.folder}/ranks.arrow", encode_matrix(ranks[:, None]), genes)
-        return GeneOrder(key=key.digest, genes=genes, ranks=ref)
-
-    return store.answer(key, GeneOrder, make)
-
-
-def normalize(store: Store, counts: Counts, order: GeneOrder) -> Outcome[Normalized]:
-    """Normalize a partition's counts, its columns in the order given, and take the moments of its genes."""
-    key = StageKey(
-        stage="normalization",
-        version=normalize_module.VERSION,
-        inputs={"counts": counts.key, "order": order.key, "target_sum": normalize_module.TARGET_SUM},
+def normalize(store: Store, counts: Counts) -> Outcome[Normalized]:
+    """Take the moments of the genes' normalized values; these are made of the counts whenever they are read."""
+    inputs = {"counts": counts.key, "target_sum": NORMALIZATION.target_sum}
+    key = StageKey(stage="normalization", version=_NORMALIZED_VERSION, inputs=inputs)
+    normalized = Normalized(
+        **counts.model_dump(include={"origin", "cells", "nonzeros"}), key=key.digest, blocks=counts.blocks
     )
+    return store.answer(key, Normalized, lambda: with_moments(store, key, normalized, counts.order.genes))
 
-    def make() -> Normalized:
-        ranks = gene_ranks(store, order)
-        refs: list[ObjectRef] = []
-        moments = Moments(0, np.zeros(order.genes), np.zeros(order.genes))
-        for raw in read_blocks(store, counts.blocks):
-            block = normalize_module.normalize(raw, ranks)
-            refs.append(put_block(store, key, len(refs), block))
-            moments += Moments.of(block, order.genes)
-        described = store.put(f"{key.folder}/moments.arrow", moments.to_arrow(), order.genes)
-        return Normalized(
-            key=key.digest,
-            origin=counts.origin,
-            cells=counts.cells,
-            nonzeros=counts.nonzeros,
-            moments=described,
-            blocks=tuple(refs),
-        )
 
-    return store.answer(key, Normalized, make)
+def with_moments(store: Store, key: StageKey, normalized: Normalized, genes: int) -> Normalized:
+    """Take the moments of a partition's values, of so many genes, and count the values."""
+    moments, nonzeros = Moments(0, np.zeros(genes), np.zeros(genes)), 0
+    for block in read_values(store, normalized):
+        moments += Moments.of(block, genes)
+        nonzeros += len(block.values)
+    described = store.put(f"{key.folder}/moments.arrow", moments.to_arrow(), genes)
+    return normalized.model_copy(update={"moments": described, "nonzeros": nonzeros})
 
 
 def embed(store: Store, normalized: Normalized, order: GeneOrder, model: Components) -> Outcome[Embedding]:
@@ -95,7 +89,7 @@ def embed(store: Store, normalized: Normalized, order: GeneOrder, model: Compone
     key = StageKey(stage="embedding", version=_EMBEDDING_VERSION, inputs={"cells": normalized.key, "model": model.key})
 
     def make() -> Embedding:
-        # It takes a second to import, and longer where nothing is compiled yet.
+        # It takes half a second to import, and longer where nothing is compiled yet.
         from tasks.core.numerics.kernels import in_slabs, project  # noqa: PLC0415
 
         v_gk = decode_matrix(store.get(model.components))
@@ -103,26 +97,10 @@ def embed(store: Store, normalized: Normalized, order: GeneOrder, model: Compone
         by_rank = np.empty((order.genes, v_gk.shape[1]), v_gk.dtype)
         by_rank[ranks[ranks >= 0]] = v_gk[ranks >= 0]
         slabs, width = in_slabs(by_rank), by_rank.shape[1]
-        z_nk = np.concatenate([project(block, slabs)[:, :width] for block in read_blocks(store, normalized.blocks)])
+        z_nk = np.concatenate([project(block, slabs)[:, :width] for block in read_values(store, normalized)])
         if model.centre:
             z_nk -= np.array(model.centre, np.float32)
         ref = store.put(f"{key.folder}/embedding.arrow", encode_matrix(z_nk), len(z_nk))
         return Embedding(key=key.digest, origin=normalized.origin, cells=normalized.cells, table=ref)
 
     return store.answer(key, Embedding, make)
-
-
-def gene_ranks(store: Store, order: GeneOrder) -> npt.NDArray[np.int32]:
-    """(genes,) column of each gene of the vocabulary, or -1."""
-    return decode_matrix(store.get(order.ranks))[:, 0]
-
-
-def put_block(store: Store, key: StageKey, index: int, block: Block) -> ObjectRef:
-    """Leave a block in the store, in the folder of a stage's result."""
-    return store.put(f"{key.folder}/{index:05}.arrow", block.to_arrow(), block.cells)
-
-
-def read_blocks(store: Store, refs: Iterable[ObjectRef]) -> Iterator[Block]:
-    """Give blocks one after the other."""
-    for ref in refs:
-        yield Block.from_arrow(store.get(ref))

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from tasks.core.base.errors import DataError, SettingsError
 from tasks.core.base.recipes import Recipe
-from tasks.core.dataset.partition_steps import put_block, read_blocks
 from tasks.core.dataset.plan import SYMBOL
+from tasks.core.dataset.stored_blocks import gene_ranks, put_counts, read_counts
 from tasks.core.numerics.block import decode_table, encode_table
 from tasks.core.numerics.quality import (
     COUNTS_COLUMN,
@@ -38,9 +38,9 @@ def check_quality(store: Store, counted: Counted, vocabulary: Vocabulary, recipe
     key = StageKey(stage="quality", version=VERSION, inputs=inputs)
 
     def make() -> Checked:
-        is_mito = _mitochondrial(store, vocabulary, recipe)
+        is_mito = _mitochondrial(store, vocabulary, recipe)[np.argsort(gene_ranks(store, counted.counts.order))]
         quality = CellQuality.join(
-            [CellQuality.of(block, is_mito) for block in read_blocks(store, counted.counts.blocks)]
+            [CellQuality.of(block, is_mito) for block in read_counts(store, counted.counts.blocks)]
         )
         failing = quality.failing(recipe)
         kept = ~np.any(list(failing.values()), axis=0)
@@ -104,12 +104,12 @@ def _put_kept(
     refs: list[ObjectRef] = []
     nonzeros = empty = 0
     ends = np.cumsum([ref.rows for ref in counted.counts.blocks])
-    blocks = read_blocks(store, counted.counts.blocks)
+    blocks = read_counts(store, counted.counts.blocks)
     for ref, block, of_block in zip(counted.counts.blocks, blocks, np.split(kept, ends[:-1]), strict=True):
         if not of_block.any():
             continue
         left = block if of_block.all() else block.take(np.flatnonzero(of_block))
-        refs.append(ref if left is block else put_block(store, key, len(refs), left))
+        refs.append(ref if left is block else put_counts(store, key, len(refs), left, counted.counts.order.genes))
         nonzeros += len(left.values)
         empty += int((np.diff(left.offsets) == 0).sum())
     return tuple(refs), nonzeros, empty

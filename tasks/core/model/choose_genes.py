@@ -9,20 +9,20 @@ import pyarrow as pa
 from tasks.core.base.errors import SettingsError
 from tasks.core.base.settings import Settings
 from tasks.core.dataset.columns import Column, read_batches
-from tasks.core.dataset.partition_steps import gene_ranks
-from tasks.core.dataset.stored_blocks import by_block, stored_blocks, stored_moments
+from tasks.core.dataset.stored_blocks import by_block, gene_ranks, stored_counts, stored_moments, stored_values
 from tasks.core.numerics.block import Block, Float64Array, IntArray, NumberArray, encode_matrix, encode_table
+from tasks.core.numerics.fold import Blocks
 from tasks.core.numerics.group_moments import GroupMoments, counts_per_million
 from tasks.core.numerics.regular_variances import RegularVariances
-from tasks.core.numerics.scaling import Scaling
+from tasks.core.numerics.scaling import DEVIATION, MEAN, Scaling
 from tasks.core.numerics.variable_genes import VariableGenes, choose_seurat, choose_seurat_by_batch
 from tasks.core.references.cells import Cells, Counts, GeneOrder, InBlocks, Normalized
 from tasks.core.references.model import ChosenGenes
 from tasks.core.storage.store import Outcome, StageKey, Store
 
 VERSION = 6
-# Columns of the table of genes, as scanpy names them.
-CHOSEN, MEAN, DEVIATION = "highly_variable", "mean", "std"
+# Column of the table of genes, as scanpy names it.
+CHOSEN = "highly_variable"
 _ALL = ""
 
 
@@ -92,7 +92,7 @@ class _Folds:
         def moments(block: Block, codes: IntArray) -> GroupMoments:
             return GroupMoments.of(counts_per_million(block), codes, names, genes)
 
-        return self._sum(self.of.normalized, moments).renumbered(gene_ranks(self.store, self.of.order))
+        return self._sum(stored_values(self.store, self.of.normalized, self.workers), self.of.normalized, moments)
 
     def scaling(self) -> dict[str, Float64Array]:
         """Mean and standard deviation of each gene's normalized values, in the vocabulary's order."""
@@ -103,18 +103,26 @@ class _Folds:
     def counts(self) -> GroupMoments:
         """Moments of the counts."""
         names, genes = self.names, self.of.order.genes
-        return self._sum(self.of.counts, lambda block, codes: GroupMoments.of(block, codes, names, genes))
+        return self._of_counts(lambda block, codes: GroupMoments.of(block, codes, names, genes))
 
     def counts_above(self, bounds: Mapping[str, Float64Array]) -> GroupMoments:
         """Moments of the counts above a bound for each batch and gene."""
-        names = self.names
-        return self._sum(self.of.counts, lambda block, codes: GroupMoments.above(block, codes, names, bounds))
+        names, of_column = self.names, np.argsort(gene_ranks(self.store, self.of.order))
+        by_column = {name: bound[of_column] for name, bound in bounds.items()}
+        return self._of_counts(lambda block, codes: GroupMoments.above(block, codes, names, by_column))
 
-    def _sum(self, parts: Sequence[InBlocks], moments: Callable[[Block, IntArray], GroupMoments]) -> GroupMoments:
-        blocks = stored_blocks(self.store, parts, self.workers)
+    def _of_counts(self, moments: Callable[[Block, IntArray], GroupMoments]) -> GroupMoments:
+        return self._sum(stored_counts(self.store, self.of.counts, self.workers), self.of.counts, moments)
+
+    def _sum(
+        self, blocks: Blocks[Block], parts: Sequence[InBlocks], moments: Callable[[Block, IntArray], GroupMoments]
+    ) -> GroupMoments:
+        """Sum up moments, and give them in the vocabulary's order."""
         if self.batches is None:
-            return blocks.sum(lambda block: moments(block, np.zeros(block.cells, np.int64)))
-        return blocks.sum(moments, by_block(parts, self.batches.codes))
+            found = blocks.sum(lambda block: moments(block, np.zeros(block.cells, np.int64)))
+        else:
+            found = blocks.sum(moments, by_block(parts, self.batches.codes))
+        return found.renumbered(gene_ranks(self.store, self.of.order))
 
 
 def _all_of_them(_folds: _Folds, _seen: GroupMoments, left: IntArray, _number: int) -> VariableGenes:

@@ -7,9 +7,8 @@ import numpy as np
 import polars as pl
 
 from tasks.core.base.settings import Settings
-from tasks.core.dataset.partition_steps import gene_ranks
 from tasks.core.dataset.plan import ENSEMBL, SYMBOL
-from tasks.core.dataset.stored_blocks import by_block, stored_blocks
+from tasks.core.dataset.stored_blocks import by_block, gene_ranks, stored_values
 from tasks.core.model.label import stored_labels
 from tasks.core.numerics import markers
 from tasks.core.numerics.block import IntArray, decode_table, encode_table
@@ -40,7 +39,7 @@ def find_markers(
     key = StageKey(stage="markers", version=VERSION, inputs=inputs)
 
     def make() -> Markers:
-        blocks = stored_blocks(store, partitions, settings.threads)
+        blocks = stored_values(store, partitions, settings.threads)
         labels = by_block(partitions, stored_labels(store, clusters, settings.threads))
         gene_of_column = np.argsort(gene_ranks(store, order))
         names = pl.DataFrame(decode_table(store.get(vocabulary.table)).select([ENSEMBL, SYMBOL]))[gene_of_column]

@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from tasks.core.base.settings import Settings
-from tasks.core.dataset.partition_steps import gene_ranks
-from tasks.core.dataset.stored_blocks import stored_blocks, stored_moments
+from tasks.core.dataset.stored_blocks import gene_ranks, stored_moments, stored_values
 from tasks.core.model.krylov_passes import KrylovPasses
 from tasks.core.numerics.block import Float32Array, IntArray, decode_matrix, encode_matrix
 from tasks.core.numerics.kept_blocks import KeepFirst
@@ -61,7 +60,7 @@ def fit_svd(
 
 def _matrix(store: Store, partitions: Sequence[Normalized], ranks: IntArray, workers: int) -> RankedMatrix:
     moments = stored_moments(store, partitions, workers)
-    blocks = stored_blocks(store, partitions, workers)
+    blocks = stored_values(store, partitions, workers)
     read = KeepFirst(blocks.read, lambda block: block.nbytes, KEPT_BYTES)
     return RankedMatrix(replace(blocks, read=read), ranks.astype(np.int32), moments)
 

@@ -138,10 +138,10 @@ def one_chunk(table: pa.Table, name: str) -> Any:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def encode_table(table: pa.Table) -> memoryview:
+def encode_table(table: pa.Table, options: Any = _OPTIONS) -> memoryview:
     """Encode a table as an Arrow IPC file."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema, options=_OPTIONS) as writer:
+    with pa.ipc.new_file(sink, table.schema, options=options) as writer:
         writer.write_table(table.combine_chunks())
     return memoryview(sink.getvalue())
 

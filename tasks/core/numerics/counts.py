@@ -3,9 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-from tasks.core.numerics.block import Block, IntArray, narrow
-
-VERSION = 1
+from tasks.core.base.errors import NumericsError
+from tasks.core.numerics.block import Block, IntArray, NumberArray, as_offsets, narrow
+from tasks.core.numerics.kernels import compiled
 
 
 def build_counts(cells: Block, column_of_token: npt.NDArray[np.int32]) -> tuple[Block, int]:
@@ -18,23 +18,55 @@ def build_counts(cells: Block, column_of_token: npt.NDArray[np.int32]) -> tuple[
     Returns:
         The block, its genes ascending and unique within each cell and its counts at least 1, and how many
         (cell, gene) pairs had been given more than once; those are summed.
+
+    Raises:
+        NumericsError: a token is that of no gene.
     """
     columns = column_of_token[cells.genes]
-    if _is_canonical(cells, columns):
-        return Block(cells.offsets, columns, cells.values), 0
-    # Sums of 16-bit counts may need more than 16 bits, those of 32-bit ones more than 32.
-    wide = Block(cells.offsets, columns, cells.values.astype(np.uint64))
-    matrix = wide.matrix(int(columns.max()) + 1)
-    matrix.sum_duplicates()
-    repeated = len(columns) - matrix.nnz
-    matrix.eliminate_zeros()
-    return Block(matrix.indptr, matrix.indices, narrow(matrix.data)), repeated
+    if columns.min(initial=0) < 0:
+        raise NumericsError("has tokens that are of no gene")
+    genes = int(columns.max(initial=-1)) + 1
+    seen, sums = np.zeros(-(-genes // 8), np.uint64), np.zeros(genes, np.uint64)
+    rows, kept = np.empty(len(cells.offsets), np.int64), np.empty(len(columns), np.uint32)
+    values = np.empty(len(columns), np.uint64)
+    repeated = _gather(
+        cells.offsets.astype(np.int64), columns, cells.values, seen.view(np.uint8), seen, sums, rows, kept, values
+    )
+    nonzeros = rows[-1]
+    return Block(as_offsets(rows), narrow(kept[:nonzeros]), narrow(values[:nonzeros])), int(repeated)
 
 
-def _is_canonical(cells: Block, columns: IntArray) -> bool:
-    ascending = np.empty(len(columns), bool)
-    ascending[:1] = True
-    np.greater(columns[1:], columns[:-1], out=ascending[1:])
-    starts = cells.offsets[:-1]
-    ascending[starts[starts < len(columns)]] = True
-    return bool(ascending.all() and (cells.values > 0).all())
+@compiled
+def _gather(
+    offsets: IntArray,
+    columns: IntArray,
+    values: NumberArray,
+    seen: IntArray,
+    eight_seen: IntArray,
+    sums: IntArray,
+    rows: IntArray,
+    kept: IntArray,
+    totals: IntArray,
+) -> int:
+    """Sum up each cell in a row as wide as the matrix, and read that in the order of its columns, eight at a time."""
+    to = repeated = 0
+    for row in range(len(offsets) - 1):
+        rows[row] = to
+        for at in range(offsets[row], offsets[row + 1]):
+            column, value = columns[at], np.uint64(values[at])
+            if seen[column]:
+                sums[column] += value
+                repeated += 1
+            else:
+                seen[column] = 1
+                sums[column] = value
+        for eight in range(len(eight_seen)):
+            if eight_seen[eight]:
+                for column in range(8 * eight, 8 * eight + 8):
+                    if seen[column] and sums[column]:
+                        kept[to] = column
+                        totals[to] = sums[column]
+                        to += 1
+                eight_seen[eight] = 0
+    rows[len(offsets) - 1] = to
+    return repeated

@@ -149,6 +149,28 @@ def _tally(
             expressing[group, column] += value != 0
 
 
+@compiled
+def _look_up(offsets: IntArray, counts: NumberArray, table: Float32Array, values: Float32Array) -> None:
+    last = table.shape[1] - 1
+    for row in range(len(offsets) - 1):
+        for at in range(offsets[row], offsets[row + 1]):
+            values[at] = table[row, min(np.int64(counts[at]), last)]
+
+
+def look_up(counts: Block, table_nt: Float32Array) -> Float32Array:
+    """(nonzeros,) what a table has for each cell and count; of counts past its end, what it has last.
+
+    Raises:
+        NumericsError: the rows of the block do not fit its values, or the table.
+    """
+    offsets, _, _ = _in_range(counts, 2**32)
+    if len(table_nt) != counts.cells:
+        raise NumericsError(f"has {counts.cells:,} cells, and the table {len(table_nt):,}")
+    values = np.empty(len(counts.values), np.float32)
+    _look_up(offsets, counts.values, table_nt, values)
+    return values
+
+
 def in_slabs(panel_gl: NumberArray) -> list[Float32Array]:
     """Cut a panel of `l` columns into slabs, float32 of shape (g, 16), the last one filled up with zeros."""
     genes, width = panel_gl.shape

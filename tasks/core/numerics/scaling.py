@@ -8,6 +8,8 @@ import numpy as np
 from tasks.core.numerics.block import Block, Float64Array, IntArray, as_offsets
 from tasks.core.numerics.moments import Moments
 
+# Columns of a table of genes, as scanpy names them.
+MEAN, DEVIATION = "mean", "std"
 # scanpy's tutorials clip there.
 MAX_VALUE = 10.0
 

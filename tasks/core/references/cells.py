@@ -148,8 +148,29 @@ class Cells(InBlocks):
     unmatched: dict[str, int] = Field(default_factory=dict)
 
 
+class GeneOrder(Reference):
+    """Columns of a matrix: genes by popularity.
+
+    Attributes:
+        genes: columns.
+        ranks: object with the column of each gene of the vocabulary, or -1 where the matrix has none.
+    """
+
+    key: str
+    genes: int
+    ranks: ObjectRef
+
+
 class Counts(InBlocks):
-    """A partition's counts matrix, and how many cells of it have no counts."""
+    """A partition's counts matrix, packed.
+
+    Attributes:
+        order: of its columns.
+        empty_cells: how many cells of it have no counts.
+        repeated_pairs: pairs of a cell and a gene that had been given more than once.
+    """
+
+    order: GeneOrder
 
     empty_cells: int
     repeated_pairs: int
@@ -184,19 +205,6 @@ class Checked(Counted):
     removed: dict[str, int]
 
 
-class GeneOrder(Reference):
-    """The columns of the normalized matrix: the genes by popularity.
-
-    Attributes:
-        genes: columns.
-        ranks: object with the column of each gene of the vocabulary, or -1 where the matrix has none.
-    """
-
-    key: str
-    genes: int
-    ranks: ObjectRef
-
-
 class Normalization(Reference):
     """What makes normalized values of counts: two are comparable if all of it is the same.
 
@@ -214,7 +222,30 @@ class Normalization(Reference):
         return ", ".join(f"{name} {value}" for name, value in self)
 
 
-class Normalized(InBlocks):
-    """A partition's normalized matrix, and the moments of its genes."""
+class Preparation(Reference):
+    """How values are made of normalized ones.
 
-    moments: ObjectRef
+    Attributes:
+        order: columns of the counts.
+        chosen: columns of the genes that are kept.
+        statistics: object with the mean and deviation of each gene of the vocabulary.
+        scale_max: deviations at which scaled values are clipped; 0 where they are not scaled.
+    """
+
+    order: GeneOrder
+    chosen: GeneOrder
+    statistics: ObjectRef
+    scale_max: float
+
+
+class Normalized(InBlocks):
+    """A partition's normalized matrix, whose values are made of its counts as these are read.
+
+    Attributes:
+        blocks: of the counts.
+        moments: object with those of the genes' values; None until they are taken.
+        preparation: what is done to the values; None where they are left as they are.
+    """
+
+    moments: ObjectRef | None = None
+    preparation: Preparation | None = None

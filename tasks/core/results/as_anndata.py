@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from tasks.core.base.settings import Settings
-from tasks.core.dataset.partition_steps import read_blocks
 from tasks.core.dataset.plan import ENSEMBL
+from tasks.core.dataset.stored_blocks import gene_ranks, read_counts
 from tasks.core.model.label import embedded_blocks
 from tasks.core.model.map_cells import PlacedSample
 from tasks.core.numerics.block import Block, NumberArray, decode_matrix, decode_table
@@ -66,8 +66,14 @@ def _obs(store: Store, fit: Fit) -> Iterator[pl.DataFrame]:
 
 
 def _counts(store: Store, fit: Fit) -> Iterator[Block]:
+    """Give the counts with genes as the vocabulary has them, ascending in each cell."""
+    order = fit.matrix.order
+    gene_of_column = np.argsort(gene_ranks(store, order))
     for part in fit.matrix.counts:
-        yield from read_blocks(store, part.blocks)
+        for block in read_counts(store, part.blocks):
+            rows = Block(block.offsets, gene_of_column[block.genes], block.values).matrix(order.genes)
+            rows.sort_indices()
+            yield Block(rows.indptr, rows.indices, rows.data)
 
 
 def _obsm(store: Store, fit: Fit, settings: Settings) -> Mapping[str, Pieces]:

@@ -14,7 +14,7 @@ from tasks.core.base.errors import DataError, MemoryShortError
 from tasks.core.base.settings import Settings
 from tasks.core.dataset import reading
 from tasks.core.dataset.landing import land_cells
-from tasks.core.dataset.partition_steps import build_counts
+from tasks.core.dataset.partition_steps import build_counts, order_genes
 from tasks.core.dataset.plan import make_plan
 from tasks.core.dataset.shard import OpenShard
 from tasks.core.references.cells import Cells, Plan
@@ -100,8 +100,9 @@ def test_what_could_not_be_read_is_skipped_in_that_run_alone(dataset: Path, monk
         assert (whole.cells, whole.skipped) == (CELLS, ())
     # What is made of the cells that could be read is not what is made of all.
     store = store_of(settings_for(dataset, "skip"))
-    assert build_counts(store, part, plan.vocabulary).result.cells == ROWS
-    assert build_counts(store, whole, plan.vocabulary).result.cells == CELLS
+    order = order_genes(store, whole, plan.vocabulary).result
+    assert build_counts(store, part, order, plan.vocabulary).result.cells == ROWS
+    assert build_counts(store, whole, order, plan.vocabulary).result.cells == CELLS
 
 
 def test_what_breaks_the_layout_is_kept_for_those_that_skip(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +117,8 @@ def test_what_breaks_the_layout_is_kept_for_those_that_skip(dataset: Path, monke
     assert (whole.cells, whole.skipped) == (CELLS, ())
     assert land(dataset, "skip")[1] == whole
     store = store_of(settings_for(dataset, "skip"))
-    assert build_counts(store, whole, plan.vocabulary).result.cells == CELLS
+    order = order_genes(store, whole, plan.vocabulary).result
+    assert build_counts(store, whole, order, plan.vocabulary).result.cells == CELLS
 
 
 def test_cells_of_which_others_were_left_out_are_never_taken_for_each_other(

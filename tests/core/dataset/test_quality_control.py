@@ -8,9 +8,9 @@ import scipy.sparse as sp
 
 from tasks.core.base.errors import DataError, SettingsError
 from tasks.core.base.recipes import Recipe
-from tasks.core.dataset.partition_steps import read_blocks
 from tasks.core.dataset.plan import SYMBOL
 from tasks.core.dataset.quality_control import KEPT, check_quality, passing
+from tasks.core.dataset.stored_blocks import gene_ranks, read_counts
 from tasks.core.numerics.block import Block, decode_table
 from tasks.core.references.cells import Checked
 from tests.core.dataset.landed import Landed, land
@@ -24,8 +24,9 @@ def checked(landed: Landed, recipe: Recipe) -> list[Checked]:
 
 
 def counts_of(landed: Landed, parts: list[Checked]) -> Any:
-    blocks = [block for part in parts for block in read_blocks(landed.store, part.counts.blocks)]
-    return sp.csr_matrix(Block.join(blocks).matrix(landed.plan.vocabulary.genes))
+    blocks = [block for part in parts for block in read_counts(landed.store, part.counts.blocks)]
+    by_rank = Block.join(blocks).matrix(landed.plan.vocabulary.genes)
+    return sp.csr_matrix(by_rank[:, gene_ranks(landed.store, parts[0].counts.order)])
 
 
 def test_quality_is_scanpy_s_and_cells_beyond_a_bound_go(real_dataset: Path, tmp_path: Path) -> None:

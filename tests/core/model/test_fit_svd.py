@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.core.base.errors import NumericsError
 from tasks.core.base.settings import Settings
 from tasks.core.dataset.landing import land_cells
 from tasks.core.dataset.partition_steps import build_counts, normalize, order_genes
@@ -12,7 +11,7 @@ from tasks.core.dataset.plan import make_plan
 from tasks.core.model import fit_svd as module
 from tasks.core.model.fit_svd import fit_svd
 from tasks.core.model.krylov_passes import KrylovPasses
-from tasks.core.numerics.block import Block, decode_matrix
+from tasks.core.numerics.block import decode_matrix
 from tasks.core.numerics.krylov import BlockKrylov
 from tasks.core.references.cells import GeneOrder, Normalized
 from tasks.core.references.model import Model
@@ -40,9 +39,9 @@ def prepared(settings: Settings) -> tuple[list[Normalized], GeneOrder]:
     store = Store(settings.store)
     plan = make_plan(settings)
     cells = [land_cells(part, plan.vocabulary, settings).result for part in plan.partitions]
-    counts = [build_counts(store, part, plan.vocabulary).result for part in cells]
-    order = order_genes(store, counts[0], plan.vocabulary.genes).result
-    return [normalize(store, part, order).result for part in counts], order
+    order = order_genes(store, cells[0], plan.vocabulary).result
+    counts = [build_counts(store, part, order, plan.vocabulary).result for part in cells]
+    return [normalize(store, part).result for part in counts], order
 
 
 def fit_in(folder: Path, settings: Settings, prepared: tuple[list[Normalized], GeneOrder]) -> Model:
@@ -127,16 +126,6 @@ def test_the_passes_are_removed_once_the_fit_is_there(
 ) -> None:
     fit_in(Path(settings.store), settings, prepared)
     assert not list(Path(settings.store, "svd_pass").glob("*"))
-
-
-def test_a_block_that_is_not_finite_is_named(settings: Settings, prepared: tuple[list[Normalized], GeneOrder]) -> None:
-    store, (partitions, order) = Store(settings.store), prepared
-    block = Block.from_arrow(store.get(partitions[1].blocks[2]))
-    spoilt = Block(block.offsets, block.genes, np.full_like(block.values, np.nan))
-    ref = store.keep("spoilt", "spoilt.arrow", spoilt.to_arrow(), block.cells)
-    blocks = (*partitions[1].blocks[:2], ref, *partitions[1].blocks[3:])
-    with pytest.raises(NumericsError, match=r"spoilt\.arrow holds values that are not finite"):
-        fit_svd(store, [partitions[0], partitions[1].model_copy(update={"blocks": blocks})], order, settings, None)
 
 
 @pytest.mark.parametrize("max_passes", [2, 3])

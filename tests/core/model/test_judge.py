@@ -13,6 +13,7 @@ from tasks.core.model import judge as judgement
 from tasks.core.model.find_markers import find_markers
 from tasks.core.model.judge import Judged, judge
 from tasks.core.numerics.block import Block, encode_matrix, encode_table
+from tasks.core.numerics.packed import pack
 from tasks.core.references.cells import Cells, GeneOrder, Normalized, Vocabulary
 from tasks.core.references.insight import Scores
 from tasks.core.references.model import Assigned, Embedding
@@ -47,12 +48,11 @@ class Partitions:
             return store.keep("made", name, data, rows)
 
         metadata, table = put("metadata", encode_table(pa.table(known))), put("table", encode_matrix(z_nk))
-        values = Block(
-            np.arange(0, 5 * CELLS + 1, 5), rng.integers(GENES, size=5 * CELLS), rng.random(5 * CELLS, np.float32)
-        )
+        genes = np.sort(np.stack([rng.choice(GENES, 5, replace=False) for _ in range(CELLS)]), axis=1)
+        counts = Block(np.arange(0, 5 * CELLS + 1, 5), genes.ravel(), rng.integers(1, 9, 5 * CELLS))
         common = {"origin": "here", "cells": CELLS, "nonzeros": 5 * CELLS}
         keys = [f"{at}" for at in range(number)]
-        blocks, of_cells = (put("block", values.to_arrow()),), put("labels", encode_matrix(labels[:, None]))
+        blocks, of_cells = (put("block", pack(counts, GENES)),), put("labels", encode_matrix(labels[:, None]))
         return cls(
             store,
             settings,

@@ -50,7 +50,7 @@ class BatchedCells:
 
     @property
     def normalized(self) -> Block:
-        return normalize(self.raw, np.arange(self.genes, dtype=np.int32))
+        return normalize(self.raw)
 
     def scanpys(self, block: Block) -> Any:
         """AnnData of these cells with the block's values."""
