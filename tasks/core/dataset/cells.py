@@ -11,7 +11,7 @@ from tasks.core.base.errors import DataError
 from tasks.core.dataset.kinds import check_values, conform
 from tasks.core.numerics.block import Block, IntArray, NumberArray, as_offsets, list_column, narrow, one_chunk
 
-VERSION = 2
+VERSION = 3
 GENES, EXPRESSIONS = "genes", "expressions"
 # The drug of cells that got none.
 VEHICLE = "DMSO_TF"

@@ -6,7 +6,7 @@ from contextlib import suppress
 import numpy as np
 import pyarrow as pa
 
-from tasks.core.base.errors import DataError, UnreadableError
+from tasks.core.base.errors import CorruptObjectError, DataError, UnreadableError
 from tasks.core.base.settings import RunSettings
 from tasks.core.dataset.cells import VERSION, read_cells, read_metadata
 from tasks.core.dataset.joins import get_sides, join, unmatched
@@ -15,7 +15,7 @@ from tasks.core.dataset.plan import column_of_token
 from tasks.core.dataset.reading import in_little_memory
 from tasks.core.dataset.source import stream_partition
 from tasks.core.numerics.block import Block, decode_table, encode_table, in_blocks
-from tasks.core.references.cells import Cells, Partition, Plan, Skipped, Vocabulary
+from tasks.core.references.cells import Cells, Partition, Plan, Skipped, Tokens, Vocabulary
 from tasks.core.storage.store import ObjectRef, Outcome, StageKey, Store, store_of
 
 _NAMED_IN_MESSAGES = 3
@@ -51,6 +51,31 @@ def land_cells(partition: Partition, vocabulary: Vocabulary, settings: RunSettin
             outcome = Outcome(reader.land(key), cached=False)
             store.finish(key, outcome.result)
         return outcome
+
+
+def find_tokens(store: Store, cells: Cells) -> Tokens:
+    """Give the tokens of a partition that was streamed.
+
+    Raises:
+        CorruptObjectError: they are gone, as they are once a matrix was built of them; the partition counts as not
+            streamed.
+    """
+    found = store.find(_of_tokens(cells.landed), Tokens)
+    if found is None:
+        store.forget(cells.metadata.folder)
+        raise CorruptObjectError(
+            f"the counts of {cells.origin} are gone, or have their genes in another order: it is streamed again"
+        )
+    return found.result
+
+
+def remove_tokens(store: Store, cells: Cells) -> None:
+    """Remove the tokens of a partition, of which a matrix was built."""
+    store.remove(_of_tokens(cells.landed).folder)
+
+
+def _of_tokens(landed: str) -> StageKey:
+    return StageKey(stage="tokens", version=VERSION, inputs={"cells": landed})
 
 
 def check_skipped(plan: Plan, cells: Iterable[Cells], settings: RunSettings) -> tuple[Skipped, ...]:
@@ -103,10 +128,10 @@ class _Reader:
         self._skipped = [] if self.unread is None else [self.unread]
         self._metadata: list[pa.Table] = []
         self._known = column_of_token(self._store, self._vocabulary) >= 0
-        refs: list[ObjectRef] = []
+        tokens, refs = _of_tokens(key.digest), list[ObjectRef]()
         nonzeros = 0
         for block in in_blocks(self._blocks(), self._settings.block_cells):
-            refs.append(self._store.put(f"{key.folder}/{len(refs):05}.arrow", block.to_arrow(), block.cells))
+            refs.append(self._store.put(f"{tokens.folder}/{len(refs):05}.arrow", block.to_arrow(), block.cells))
             nonzeros += len(block.values)
         described = pa.concat_tables([pa.schema(list(self._kinds.items())).empty_table(), *self._metadata])
         sides = get_sides(self._store, self._partition.lookups)
@@ -114,13 +139,14 @@ class _Reader:
         described = join(described, sides)
         cells = described.num_rows
         bad = sorted(self._skipped, key=lambda one: one.row)
+        self._store.finish(tokens, Tokens(blocks=tuple(refs)))
         return Cells(
             key=_without(self._key, bad).digest,
             origin=self._partition.origin,
             cells=cells,
             nonzeros=nonzeros,
             metadata=self._store.put(f"{key.folder}/metadata.arrow", encode_table(described), cells),
-            blocks=tuple(refs),
+            landed=key.digest,
             skipped=tuple(bad),
             unmatched=missing,
         )

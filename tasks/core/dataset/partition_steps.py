@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tasks.core.dataset.landing import find_tokens, remove_tokens
 from tasks.core.dataset.plan import column_of_token
 from tasks.core.dataset.stored_blocks import gene_ranks, put_counts, read_values
 from tasks.core.numerics.block import Block, decode_matrix, encode_matrix
@@ -22,7 +23,7 @@ def order_genes(store: Store, cells: Cells | None, vocabulary: Vocabulary) -> Ou
 
     def make() -> GeneOrder:
         columns, seen = column_of_token(store, vocabulary), np.zeros(vocabulary.genes, np.int64)
-        for ref in cells.blocks if cells else ():
+        for ref in find_tokens(store, cells).blocks if cells else ():
             seen += np.bincount(columns[Block.from_arrow(store.get(ref)).genes], minlength=vocabulary.genes)
         ranks = rank_by_popularity(seen)
         ref = store.put(f"{key.folder}/ranks.arrow", encode_matrix(ranks[:, None]), vocabulary.genes)
@@ -32,7 +33,11 @@ def order_genes(store: Store, cells: Cells | None, vocabulary: Vocabulary) -> Ou
 
 
 def build_counts(store: Store, cells: Cells, order: GeneOrder, vocabulary: Vocabulary) -> Outcome[Counts]:
-    """Turn a partition's tokens into its counts matrix, columns in the order given, packed."""
+    """Turn a partition's tokens into its counts matrix, columns in the order given, packed; the tokens go.
+
+    Raises:
+        CorruptObjectError: they are gone, and the matrix is not there; the partition counts as not streamed.
+    """
     inputs = {"cells": cells.key, "genes": vocabulary.key, "order": order.key}
     key = StageKey(stage="matrix", version=_MATRIX_VERSION, inputs=inputs)
 
@@ -44,7 +49,7 @@ def build_counts(store: Store, cells: Cells, order: GeneOrder, vocabulary: Vocab
         columns = np.where(columns >= 0, ranks[columns], -1).astype(np.int32)
         refs: list[ObjectRef] = []
         empty = repeated = nonzeros = 0
-        for ref in cells.blocks:
+        for ref in find_tokens(store, cells).blocks:
             block, again = counts.build_counts(Block.from_arrow(store.get(ref)), columns)
             refs.append(put_counts(store, key, len(refs), block, order.genes))
             empty += int((np.diff(block.offsets) == 0).sum())
@@ -61,7 +66,10 @@ def build_counts(store: Store, cells: Cells, order: GeneOrder, vocabulary: Vocab
             blocks=tuple(refs),
         )
 
-    return store.answer(key, Counts, make)
+    outcome = store.answer(key, Counts, make)
+    if not outcome.cached:
+        remove_tokens(store, cells)
+    return outcome
 
 
 def normalize(store: Store, counts: Counts) -> Outcome[Normalized]:

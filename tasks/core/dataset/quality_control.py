@@ -90,7 +90,7 @@ def _keep(store: Store, key: StageKey, counted: Counted, quality: CellQuality, k
     common = {"key": key.digest, "cells": cells, "nonzeros": nonzeros}
     at = store.put(f"{key.folder}/metadata.arrow", encode_table(metadata.take(rows)), cells)
     return Checked(
-        cells=counted.cells.model_copy(update=common | {"metadata": at, "blocks": ()}),
+        cells=counted.cells.model_copy(update=common | {"metadata": at}),
         counts=counted.counts.model_copy(update=common | {"blocks": refs, "empty_cells": empty}),
         quality=store.put(f"{key.folder}/quality.arrow", encode_table(measured), len(kept)),
         removed={},

@@ -70,7 +70,7 @@ def unpack(data: bytes) -> Block:
         offsets, gaps = list_column(table, "gaps")
         of_counts, counts = list_column(table, "counts")
         _, large = list_column(table, "large")
-    except (pa.ArrowException, KeyError, ValueError) as error:
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise NumericsError(f"is no block of counts: {error}") from error
     fits = len(gaps) == len(counts) and np.array_equal(offsets, of_counts)
     if not fits or {gaps.dtype, counts.dtype} != {np.dtype(np.uint8)} or (counts == _MOST).sum() != len(large):

@@ -136,16 +136,34 @@ class InBlocks(Reference):
         return not self.cells
 
 
-class Cells(InBlocks):
-    """A partition as it was streamed: blocks of tokens and counts, the cells' metadata, and what was left out.
+class Tokens(Reference):
+    """A partition's cells as the source has them, in blocks of tokens and counts, until the matrix is built."""
+
+    blocks: tuple[ObjectRef, ...]
+
+
+class Cells(Reference):
+    """A partition as it was streamed: its cells' metadata, and what was left out.
 
     Attributes:
+        origin: where the cells come from, for people.
+        landed: by which their tokens are found.
         unmatched: cells that a table which was to be joined has nothing of, by the column that it is found by.
     """
 
+    key: str
+    origin: str
+    cells: int
+    nonzeros: int
+    landed: str
     metadata: ObjectRef
     skipped: tuple[Skipped, ...] = ()
     unmatched: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no cells: none of those read was good."""
+        return not self.cells
 
 
 class GeneOrder(Reference):

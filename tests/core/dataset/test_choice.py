@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tasks.core.base.errors import DataError, SettingsError
 from tasks.core.base.settings import Settings
-from tasks.core.dataset.landing import land_cells
+from tasks.core.dataset.landing import find_tokens, land_cells
 from tasks.core.dataset.place import Place
 from tasks.core.dataset.plan import make_plan
 from tasks.core.dataset.shard import OpenShard
@@ -90,7 +90,11 @@ def test_what_a_block_holds_is_of_the_cells_chosen(folder: Path) -> None:
     settings = settings_for(folder, samples="all", where="number in (3, 47, 48, 139)", block_cells=3)
     plan = make_plan(settings)
     cells, metadata = landed(plan, settings)
-    blocks = [decode_table(store_of(settings).get(ref)) for part in cells for ref in part.blocks]
+    blocks = [
+        decode_table(store_of(settings).get(ref))
+        for part in cells
+        for ref in find_tokens(store_of(settings), part).blocks
+    ]
     counts = [int(value) for block in blocks for values in block["values"].to_pylist() for value in values]
     assert [count - 1 for count in counts] == metadata["number"].to_list() == [3, 47, 48, 139]
 

@@ -22,7 +22,7 @@ def corrected_in(folder: Path, threads: int) -> tuple[Corrected, list[bytes]]:
     for at, (z_nk, codes_n) in enumerate(zip(*(np.array_split(part, 6) for part in simulated()), strict=True)):
         table = pa.table({"plate": [f"plate{code}" for code in codes_n]})
         metadata = store.keep("given", "metadata.arrow", encode_table(table), len(z_nk))
-        cells.append(Cells(key=f"c{at}", origin="", cells=len(z_nk), nonzeros=0, metadata=metadata, blocks=()))
+        cells.append(Cells(key=f"c{at}", origin="", cells=len(z_nk), nonzeros=0, metadata=metadata, landed=""))
         embedded = store.keep("given", "cells.arrow", encode_matrix(z_nk), len(z_nk))
         embeddings.append(Embedding(key=f"e{at}", origin="", cells=len(z_nk), table=embedded))
     settings = Settings(batch="plate", correction="harmony", store=str(folder), workers=threads)

@@ -56,7 +56,7 @@ class Partitions:
         return cls(
             store,
             settings,
-            [Cells(key=key, metadata=metadata, blocks=(), **common) for key in keys],
+            [Cells(key=key, metadata=metadata, landed=key, **common) for key in keys],
             [Embedding(key=key, origin="here", cells=CELLS, table=table) for key in keys],
             [Normalized(key=key, moments=metadata, blocks=blocks, **common) for key in keys],
             Assigned(
