@@ -133,7 +133,7 @@ def test_a_server_that_fails_later_is_told_in_one_line(server_url: str) -> None:
 
 WITHOUT = """
 import sys
-for name in ("anndata", "h5py", "igraph", "numba", "scanpy", "skmisc", "umap", "zarr"):
+for name in ("anndata", "h5py", "igraph", "scanpy", "skmisc", "umap", "zarr"):
     sys.modules[name] = None
 from flows.command_line import main
 sys.exit(main(sys.argv[1:]))

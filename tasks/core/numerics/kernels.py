@@ -46,7 +46,11 @@ class _LanesModel(models.PrimitiveModel):
 
 def compiled(function: F) -> F:
     """Compile a function at its first call; it lets other threads run meanwhile."""
-    return cast("F", njit(nogil=True, cache=True)(function))
+    try:
+        return cast("F", njit(nogil=True, cache=True)(function))
+    except RuntimeError:
+        # There is no folder that may be written to: each process compiles for itself.
+        return cast("F", njit(nogil=True)(function))
 
 
 def _place(context: Any, builder: Any, kind: Any, array: Any, row: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks.core.base.errors import DataError, MemoryShortError
+from tasks.core.base.errors import CorruptObjectError, DataError, MemoryShortError
 from tasks.core.base.settings import Settings
 from tasks.core.dataset import reading
 from tasks.core.dataset.landing import land_cells
@@ -119,6 +119,22 @@ def test_what_breaks_the_layout_is_kept_for_those_that_skip(dataset: Path, monke
     store = store_of(settings_for(dataset, "skip"))
     order = order_genes(store, whole, plan.vocabulary).result
     assert build_counts(store, whole, order, plan.vocabulary).result.cells == CELLS
+
+
+def test_tokens_go_once_the_matrix_is_built_and_are_streamed_again_for_another(dataset: Path) -> None:
+    plan, part = land(dataset, "fail")
+    store, vocabulary = store_of(settings_for(dataset, "fail")), plan.vocabulary
+    order = order_genes(store, part, vocabulary).result
+    made = build_counts(store, part, order, vocabulary).result
+    assert not list(store.files.walk("tokens"))
+    assert land(dataset, "fail")[1] == part
+    assert build_counts(store, part, order, vocabulary).cached
+    other = order_genes(store, None, vocabulary).result
+    with pytest.raises(CorruptObjectError, match=r"genes in another order: it is streamed again"):
+        build_counts(store, part, other, vocabulary)
+    again = land(dataset, "fail")[1]
+    assert again == part
+    assert build_counts(store, again, other, vocabulary).result.nonzeros == made.nonzeros
 
 
 def test_cells_of_which_others_were_left_out_are_never_taken_for_each_other(

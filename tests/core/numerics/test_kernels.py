@@ -1,12 +1,15 @@
 """The compiled products and sums, held to plain numpy in float64."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 from tasks.core.base.errors import NumericsError
+from tasks.core.numerics import kernels
 from tasks.core.numerics.block import Block, NumberArray
-from tasks.core.numerics.kernels import LANES, in_slabs, project, project_back, tally
+from tasks.core.numerics.kernels import LANES, compiled, in_slabs, look_up, project, project_back, tally
 
 
 def _random(cells: int, genes: int, rng: np.random.Generator, share: float = 0.2) -> tuple[Block, NumberArray]:
@@ -79,3 +82,26 @@ def test_a_block_that_would_reach_past_the_panel_is_refused(block: Block, told: 
     ):
         with pytest.raises(NumericsError, match=told):
             call()
+
+
+def test_a_table_is_looked_up_by_cell_and_count() -> None:
+    block = Block(np.array([0, 2, 2, 3]), np.array([0, 4, 1]), np.array([1, 9, 2], np.uint16))
+    assert look_up(block, np.arange(9, dtype=np.float32).reshape(3, 3)).tolist() == [1.0, 2.0, 8.0]
+    with pytest.raises(NumericsError, match="has 3 cells, and the table 2"):
+        look_up(block, np.zeros((2, 3), np.float32))
+
+
+def test_where_nothing_can_be_cached_all_is_compiled_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    really: Any = vars(kernels)["njit"]
+
+    def njit(**options: object) -> object:
+        if options.pop("cache", False):
+            raise RuntimeError("cannot cache function: no locator available")
+        return really(**options)
+
+    monkeypatch.setattr(kernels, "njit", njit)
+
+    def double(number: int) -> int:
+        return 2 * number
+
+    assert compiled(double)(21) == 42
