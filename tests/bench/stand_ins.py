@@ -92,7 +92,7 @@ class StandIns:
         empty = Block(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64))
         self._block, self._packed = bytes(empty.to_arrow()), bytes(pack(empty, GENES))
         self._table = bytes(encode_table(pa.table({"cell": [0]})))
-        self._moments = bytes(Moments(1, np.ones(GENES), np.ones(GENES)).to_arrow())
+        self._moments = bytes(Moments(1, np.ones(GENES), np.ones(GENES), np.ones(GENES, np.int64)).to_arrow())
         self._dense = bytes(encode_matrix(np.zeros((1, 1), np.float32)))
 
     @contextmanager

@@ -64,7 +64,7 @@ def find_tokens(store: Store, cells: Cells) -> Tokens:
     if found is None:
         store.forget(cells.metadata.folder)
         raise CorruptObjectError(
-            f"the counts of {cells.origin} are gone, or have their genes in another order: it is streamed again"
+            f"the counts of {cells.origin} are gone, or have their genes in another order, and so are its tokens"
         )
     return found.result
 

@@ -84,7 +84,7 @@ def normalize(store: Store, counts: Counts) -> Outcome[Normalized]:
 
 def with_moments(store: Store, key: StageKey, normalized: Normalized, genes: int) -> Normalized:
     """Take the moments of a partition's values, of so many genes, and count the values."""
-    moments, nonzeros = Moments(0, np.zeros(genes), np.zeros(genes)), 0
+    moments, nonzeros = Moments.none(genes), 0
     for block in read_values(store, normalized):
         moments += Moments.of(block, genes)
         nonzeros += len(block.values)

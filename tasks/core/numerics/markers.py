@@ -13,6 +13,7 @@ import numpy as np
 
 from tasks.core.numerics.block import Block, Float64Array, IntArray
 from tasks.core.numerics.fold import Blocks
+from tasks.core.numerics.moments import Moments
 from tasks.core.numerics.scaling import keep_genes
 
 # What scanpy adds to both means, lest a gene that one side lacks have an infinite fold change.
@@ -52,51 +53,16 @@ class GeneSums:
             np.add(mine, of_other, out=mine)
         return self
 
-    def __iter__(self) -> "Iterator[Group]":
+    def __iter__(self) -> Iterator[Moments]:
         """Give each group's sums."""
         sums = zip(self.sums_cg, self.squares_cg, self.expressing_cg, strict=True)
-        return (Group(int(cells), *of_group) for cells, of_group in zip(self.cells_c, sums, strict=True))
+        return (Moments(int(cells), *of_group) for cells, of_group in zip(self.cells_c, sums, strict=True))
 
     @property
-    def total(self) -> "Group":
+    def total(self) -> Moments:
         """Sums over all groups."""
         sums = (of.sum(axis=0) for of in (self.sums_cg, self.squares_cg, self.expressing_cg))
-        return Group(int(self.cells_c.sum()), *sums)
-
-
-@dataclass(frozen=True)
-class Group:
-    """Sums of each gene over the cells of one group."""
-
-    cells: int
-    sums_g: Float64Array
-    squares_g: Float64Array
-    expressing_g: Float64Array
-
-    def __sub__(self, part: Self) -> Self:
-        """Give the sums over all cells but those of a part."""
-        expressing_g = self.expressing_g - part.expressing_g
-        # What is left of a gene that no other cell expresses would be rounding.
-        sums_g, squares_g = (
-            np.where(expressing_g > 0, np.maximum(whole - of_part, 0.0), 0.0)
-            for whole, of_part in ((self.sums_g, part.sums_g), (self.squares_g, part.squares_g))
-        )
-        return type(self)(self.cells - part.cells, sums_g, squares_g, expressing_g)
-
-    @property
-    def means_g(self) -> Float64Array:
-        """Mean of each gene."""
-        return self.sums_g / self.cells
-
-    @property
-    def variances_g(self) -> Float64Array:
-        """Variance of each gene, of two cells or more."""
-        return np.maximum(self.squares_g - self.sums_g**2 / self.cells, 0.0) / (self.cells - 1)
-
-    @property
-    def shares_g(self) -> Float64Array:
-        """Share of the cells that express each gene."""
-        return self.expressing_g / self.cells
+        return Moments(int(self.cells_c.sum()), *sums)
 
 
 @dataclass(frozen=True)
@@ -143,7 +109,7 @@ def rank_genes(
         Of each cluster; None where fewer than two cells are in it, or outside of it, for a t-test needs two.
     """
     found: list[Markers | None] = []
-    whole: Group | None = None
+    whole: Moments | None = None
     step = max(_MOST_SUMS // genes, 1)
     for start in range(0, clusters, step):
         part = range(start, min(start + step, clusters))
@@ -159,8 +125,8 @@ def sum_genes(blocks: Blocks[Block], labels: Blocks[IntArray], clusters: int, co
 
 
 def _rank_part(
-    blocks: Blocks[Block], labels: Blocks[IntArray], part: range, genes: int, most: int, whole: Group | None
-) -> tuple[Group, list[Markers | None]]:
+    blocks: Blocks[Block], labels: Blocks[IntArray], part: range, genes: int, most: int, whole: Moments | None
+) -> tuple[Moments, list[Markers | None]]:
     """Rank the genes of some clusters in one pass, which sums up all cells too if it is the first."""
 
     def sums(block: Block, labels_n: IntArray) -> GeneSums:
@@ -176,7 +142,7 @@ def _rank_part(
     return of_all, [_rank(group, of_all - group, most) for _, group in zip(part, found, strict=False)]
 
 
-def _rank(group: Group, rest: Group, most: int) -> Markers | None:
+def _rank(group: Moments, rest: Moments, most: int) -> Markers | None:
     if min(group.cells, rest.cells) < _LEAST_CELLS:
         return None
     from scipy.stats import false_discovery_control  # noqa: PLC0415  (slow, and not all need it)
@@ -184,7 +150,7 @@ def _rank(group: Group, rest: Group, most: int) -> Markers | None:
     effects, (scores, pvals) = _cohens_d(group, rest), _welch(group, rest)
     # A copy, lest each cluster's few genes keep the order of all of them.
     top = np.lexsort((-scores, -effects))[:most].copy()
-    means, of_rest = (np.expm1(cells.means_g[top]) + _LEAST_MEAN for cells in (group, rest))
+    means, of_rest = (np.expm1(cells.means[top]) + _LEAST_MEAN for cells in (group, rest))
     return Markers(
         genes=top,
         cohens_d=effects[top],
@@ -192,30 +158,30 @@ def _rank(group: Group, rest: Group, most: int) -> Markers | None:
         logfoldchanges=np.log2(means / of_rest),
         pvals=pvals[top],
         pvals_adj=false_discovery_control(pvals)[top],
-        pct_nz_group=group.shares_g[top],
-        pct_nz_reference=rest.shares_g[top],
+        pct_nz_group=group.shares[top],
+        pct_nz_reference=rest.shares[top],
     )
 
 
-def _cohens_d(group: Group, rest: Group) -> Float64Array:
+def _cohens_d(group: Moments, rest: Moments) -> Float64Array:
     """Give the effect on each gene; 0 where the means are equal and nothing varies."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        effects = (group.means_g - rest.means_g) / np.sqrt((group.variances_g + rest.variances_g) / 2)
+        effects = (group.means - rest.means) / np.sqrt((group.sample_variances + rest.sample_variances) / 2)
     return np.nan_to_num(effects, nan=0.0, posinf=np.inf, neginf=-np.inf)
 
 
-def _welch(group: Group, rest: Group) -> tuple[Float64Array, Float64Array]:
+def _welch(group: Moments, rest: Moments) -> tuple[Float64Array, Float64Array]:
     """T and p of each gene; 0 and 1 where the means are equal and nothing varies, as in scanpy."""
     from scipy.stats import ttest_ind_from_stats  # noqa: PLC0415
 
     # A gene that does not vary on either side divides by zero.
     with np.errstate(divide="ignore", invalid="ignore"):
         scores, pvals = ttest_ind_from_stats(
-            group.means_g,
-            np.sqrt(group.variances_g),
+            group.means,
+            np.sqrt(group.sample_variances),
             group.cells,
-            rest.means_g,
-            np.sqrt(rest.variances_g),
+            rest.means,
+            np.sqrt(rest.sample_variances),
             rest.cells,
             equal_var=False,
         )

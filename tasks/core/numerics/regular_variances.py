@@ -11,7 +11,8 @@ import numpy as np
 
 from tasks.core.base.errors import SettingsError
 from tasks.core.numerics.block import Float64Array
-from tasks.core.numerics.group_moments import BatchMoments, GroupMoments
+from tasks.core.numerics.group_moments import GroupMoments
+from tasks.core.numerics.moments import Moments
 from tasks.core.numerics.variable_genes import VariableGenes, check_cells, check_genes, first_of
 
 _SPAN, _DEGREE = 0.3, 2
@@ -63,7 +64,7 @@ class RegularVariances:
         """
         names = sorted(self.counts.batches)
         whole = self.counts.whole
-        check_genes(whole.variances > 0, n_top_genes)
+        check_genes(whole.sample_variances > 0, n_top_genes)
         normalized = np.array([self._normalized(name, above.batches[name]) for name in names])
         ranks = np.argsort(np.argsort(-normalized, axis=1, kind="stable"), axis=1, kind="stable").astype(np.float64)
         high = ranks < n_top_genes
@@ -73,14 +74,14 @@ class RegularVariances:
         order = np.lexsort((-number, np.nan_to_num(median, nan=np.inf)))
         statistics = {
             "means": whole.means,
-            "variances": whole.variances,
+            "variances": whole.sample_variances,
             "variances_norm": normalized.mean(axis=0),
             "highly_variable_rank": median,
         }
         by_batch = {"highly_variable_nbatches": number} if len(names) > 1 else {}
         return VariableGenes(first_of(order, n_top_genes), statistics | by_batch)
 
-    def _normalized(self, name: str, above: BatchMoments) -> Float64Array:
+    def _normalized(self, name: str, above: Moments) -> Float64Array:
         """(genes,) variance of the clipped counts around the mean, over that expected."""
         batch, deviations, bounds = self.counts.batches[name], self.deviations[name], self.bounds[name]
         # Whole numbers, whose sums are exact whatever their order.
@@ -90,11 +91,11 @@ class RegularVariances:
         return np.asarray(scatter / ((batch.cells - 1) * deviations**2))
 
 
-def _expected_deviations(name: str, batch: BatchMoments) -> Float64Array:
+def _expected_deviations(name: str, batch: Moments) -> Float64Array:
     check_cells(name, batch)
-    varies = batch.variances > 0
+    varies = batch.sample_variances > 0
     try:
-        logarithms = _trend(np.log10(batch.means[varies]), np.log10(batch.variances[varies]))
+        logarithms = _trend(np.log10(batch.means[varies]), np.log10(batch.sample_variances[varies]))
     except ValueError as error:
         raise SettingsError(
             f"the counts of batch {name!r}, {batch.cells} cells in which {int(varies.sum())} genes vary, are too few"

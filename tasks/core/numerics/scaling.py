@@ -33,7 +33,7 @@ class Scaling:
     @classmethod
     def of(cls, moments: Moments) -> Self:
         """Scaling of genes from the moments of all cells."""
-        deviations = np.sqrt(moments.variances * (moments.cells / max(moments.cells - 1, 1)))
+        deviations = np.sqrt(moments.sample_variances)
         return cls(moments.means, np.where(deviations == 0, 1.0, deviations))
 
     @property

@@ -13,7 +13,8 @@ import polars as pl
 
 from tasks.core.base.errors import SettingsError
 from tasks.core.numerics.block import Float64Array, IntArray, NumberArray
-from tasks.core.numerics.group_moments import BatchMoments, GroupMoments
+from tasks.core.numerics.group_moments import GroupMoments
+from tasks.core.numerics.moments import Moments
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -45,7 +46,7 @@ def check_batches(moments: GroupMoments) -> None:
         check_cells(name, batch)
 
 
-def check_cells(name: str, batch: BatchMoments) -> None:
+def check_cells(name: str, batch: Moments) -> None:
     """Refuse a batch of one cell.
 
     Raises:
@@ -72,7 +73,7 @@ def first_of(order: IntArray, number: int) -> BoolArray:
     return chosen
 
 
-def choose_seurat(cpm: BatchMoments, n_top_genes: int) -> VariableGenes:
+def choose_seurat(cpm: Moments, n_top_genes: int) -> VariableGenes:
     """Choose by normalized dispersion: flavour `seurat` without a batch key.
 
     A gene's dispersion, the logarithm of variance over mean, is standardized among the genes of a like mean, in 20
@@ -81,8 +82,8 @@ def choose_seurat(cpm: BatchMoments, n_top_genes: int) -> VariableGenes:
     Raises:
         SettingsError: fewer genes vary than are to be chosen.
     """
-    check_genes(cpm.variances > 0, n_top_genes)
-    dispersions = _Dispersions.of(cpm.means, cpm.variances)
+    check_genes(cpm.sample_variances > 0, n_top_genes)
+    dispersions = _Dispersions.of(cpm.means, cpm.sample_variances)
     return VariableGenes(dispersions.highest(n_top_genes), dispersions.statistics)
 
 
@@ -98,12 +99,12 @@ def choose_seurat_by_batch(cpm: GroupMoments, n_top_genes: int) -> VariableGenes
     """
     check_batches(cpm)
     batches = [cpm.batches[name] for name in sorted(cpm.batches)]
-    check_genes(np.any([batch.variances > 0 for batch in batches], axis=0), n_top_genes)
+    check_genes(np.any([batch.sample_variances > 0 for batch in batches], axis=0), n_top_genes)
     of_each: list[Mapping[str, NumberArray]] = []
     number = np.zeros(len(batches[0].sums), np.int64)
     for batch in batches:
         expressed = batch.expressing > 0
-        dispersions = _Dispersions.of(batch.means[expressed], batch.variances[expressed])
+        dispersions = _Dispersions.of(batch.means[expressed], batch.sample_variances[expressed])
         number[expressed] += dispersions.highest(n_top_genes)
         of_each.append({name: _spread(column, expressed) for name, column in dispersions.statistics.items()})
     statistics = {name: _mean_of_known([columns[name] for columns in of_each]) for name in of_each[0]}

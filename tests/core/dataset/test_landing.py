@@ -130,7 +130,7 @@ def test_tokens_go_once_the_matrix_is_built_and_are_streamed_again_for_another(d
     assert land(dataset, "fail")[1] == part
     assert build_counts(store, part, order, vocabulary).cached
     other = order_genes(store, None, vocabulary).result
-    with pytest.raises(CorruptObjectError, match=r"genes in another order: it is streamed again"):
+    with pytest.raises(CorruptObjectError, match=r"genes in another order, and so are its tokens"):
         build_counts(store, part, other, vocabulary)
     again = land(dataset, "fail")[1]
     assert again == part

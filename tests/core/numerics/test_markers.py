@@ -11,7 +11,8 @@ import scipy.sparse as sp
 from tasks.core.numerics import markers
 from tasks.core.numerics.block import Block, IntArray
 from tasks.core.numerics.fold import Blocks
-from tasks.core.numerics.markers import Group, Markers, rank_genes, sum_genes
+from tasks.core.numerics.markers import Markers, rank_genes, sum_genes
+from tasks.core.numerics.moments import Moments
 from tests.core.numerics.mixology import normalized
 from tests.memory import most_memory
 
@@ -149,19 +150,19 @@ def test_memory_does_not_grow_with_the_clusters() -> None:
 
 def test_each_cell_is_read_once_and_each_cluster_taken_from_all_cells_once(monkeypatch: pytest.MonkeyPatch) -> None:
     values, reads, differences = random_values(600, 30), 0, 0
-    blocks, minus = cut(values, 50, 1), Group.__sub__
+    blocks, minus = cut(values, 50, 1), Moments.__sub__
 
     def read(source: int) -> Block:
         nonlocal reads
         reads += 1
         return blocks.read(source)
 
-    def subtract(whole: Group, part: Group) -> Group:
+    def subtract(whole: Moments, part: Moments) -> Moments:
         nonlocal differences
         differences += 1
         return minus(whole, part)
 
-    monkeypatch.setattr(Group, "__sub__", subtract)
+    monkeypatch.setattr(Moments, "__sub__", subtract)
     labels: Blocks[IntArray] = Blocks.cut(np.arange(600) % 100, 50, 1)
     rank_genes(replace(blocks, read=read), labels, 100, 30, 5)
     assert (reads, differences) == (12, 100)
