@@ -39,7 +39,7 @@ def test_are_those_of_each_batch_s_dense_matrix(cells: BatchedCells) -> None:
         np.testing.assert_allclose(batch.sample_variances, dense.var(axis=0, ddof=1), atol=1e-12)
         np.testing.assert_array_equal(batch.expressing, (dense > 0).sum(axis=0))
     dense = cells.counts.toarray().astype(np.float64)
-    np.testing.assert_allclose(moments.whole.variances, dense.var(axis=0, ddof=1))
+    np.testing.assert_allclose(moments.whole.sample_variances, dense.var(axis=0, ddof=1))
 
 
 @pytest.mark.parametrize("size", [1, 7, 119])
