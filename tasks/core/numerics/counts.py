@@ -26,9 +26,10 @@ def build_counts(cells: Block, column_of_token: npt.NDArray[np.int32]) -> tuple[
     if columns.min(initial=0) < 0:
         raise NumericsError("has tokens that are of no gene")
     genes = int(columns.max(initial=-1)) + 1
-    seen, sums = np.zeros(-(-genes // 8), np.uint64), np.zeros(genes, np.uint64)
-    rows, kept = np.empty(len(cells.offsets), np.int64), np.empty(len(columns), np.uint32)
-    values = np.empty(len(columns), np.uint64)
+    seen = np.zeros(-(-genes // 8), np.uint64)
+    sums, rows = np.zeros(8 * len(seen), np.uint64), np.empty(len(cells.offsets), np.int64)
+    # With room for one more, which is written but never kept.
+    kept, values = np.empty(len(columns) + 1, np.uint32), np.empty(len(columns) + 1, np.uint64)
     repeated = _gather(
         cells.offsets.astype(np.int64), columns, cells.values, seen.view(np.uint8), seen, sums, rows, kept, values
     )
@@ -63,10 +64,10 @@ def _gather(
         for eight in range(len(eight_seen)):
             if eight_seen[eight]:
                 for column in range(8 * eight, 8 * eight + 8):
-                    if seen[column] and sums[column]:
-                        kept[to] = column
-                        totals[to] = sums[column]
-                        to += 1
+                    # Written in any case, and over again by the next one: a branch would be guessed wrong too often.
+                    kept[to] = column
+                    totals[to] = sums[column]
+                    to += (seen[column] != 0) & (sums[column] != 0)
                 eight_seen[eight] = 0
     rows[len(offsets) - 1] = to
     return repeated
