@@ -9,7 +9,7 @@ from tasks.core.numerics.block import Block, decode_matrix, encode_matrix
 from tasks.core.numerics.moments import Moments
 from tasks.core.numerics.normalize import NORMALIZATION
 from tasks.core.numerics.ranked import rank_by_popularity
-from tasks.core.references.cells import Cells, Counts, GeneOrder, Normalized, Vocabulary
+from tasks.core.references.cells import Cells, Counts, GeneOrder, InBlocks, Normalized, Preparation, Vocabulary
 from tasks.core.references.model import Components, Embedding
 from tasks.core.storage.store import ObjectRef, Outcome, StageKey, Store
 
@@ -76,20 +76,26 @@ def normalize(store: Store, counts: Counts) -> Outcome[Normalized]:
     """Take the moments of the genes' normalized values; these are made of the counts whenever they are read."""
     inputs = {"counts": counts.key, "target_sum": NORMALIZATION.target_sum}
     key = StageKey(stage="normalization", version=_NORMALIZED_VERSION, inputs=inputs)
-    normalized = Normalized(
-        **counts.model_dump(include={"origin", "cells", "nonzeros"}), key=key.digest, blocks=counts.blocks
-    )
-    return store.answer(key, Normalized, lambda: with_moments(store, key, normalized, counts.order.genes))
+    return store.answer(key, Normalized, lambda: with_moments(store, key, counts, counts.order.genes))
 
 
-def with_moments(store: Store, key: StageKey, normalized: Normalized, genes: int) -> Normalized:
-    """Take the moments of a partition's values, of so many genes, and count the values."""
+def with_moments(
+    store: Store, key: StageKey, counts: InBlocks, genes: int, preparation: Preparation | None = None
+) -> Normalized:
+    """Take the moments of the values that are made of a partition's counts, of so many genes."""
     moments, nonzeros = Moments.none(genes), 0
-    for block in read_values(store, normalized):
+    for block in read_values(store, counts.blocks, preparation):
         moments += Moments.of(block, genes)
         nonzeros += len(block.values)
-    described = store.put(f"{key.folder}/moments.arrow", moments.to_arrow(), genes)
-    return normalized.model_copy(update={"moments": described, "nonzeros": nonzeros})
+    return Normalized(
+        key=key.digest,
+        origin=counts.origin,
+        cells=counts.cells,
+        nonzeros=nonzeros,
+        moments=store.put(f"{key.folder}/moments.arrow", moments.to_arrow(), genes),
+        blocks=counts.blocks,
+        preparation=preparation,
+    )
 
 
 def embed(store: Store, normalized: Normalized, order: GeneOrder, model: Components) -> Outcome[Embedding]:
@@ -105,7 +111,8 @@ def embed(store: Store, normalized: Normalized, order: GeneOrder, model: Compone
         by_rank = np.empty((order.genes, v_gk.shape[1]), v_gk.dtype)
         by_rank[ranks[ranks >= 0]] = v_gk[ranks >= 0]
         slabs, width = in_slabs(by_rank), by_rank.shape[1]
-        z_nk = np.concatenate([project(block, slabs)[:, :width] for block in read_values(store, normalized)])
+        values = read_values(store, normalized.blocks, normalized.preparation)
+        z_nk = np.concatenate([project(block, slabs)[:, :width] for block in values])
         if model.centre:
             z_nk -= np.array(model.centre, np.float32)
         ref = store.put(f"{key.folder}/embedding.arrow", encode_matrix(z_nk), len(z_nk))

@@ -31,10 +31,10 @@ def read_counts(store: Store, refs: Iterable[ObjectRef]) -> Iterator[Block]:
     return (_unpack(store.get(ref)) for ref in refs)
 
 
-def read_values(store: Store, partition: Normalized) -> Iterator[Block]:
-    """Give the normalized values of a partition, block by block."""
-    valued = _valued(store, partition.preparation)
-    return (valued(block) for block in read_counts(store, partition.blocks))
+def read_values(store: Store, refs: Iterable[ObjectRef], preparation: Preparation | None) -> Iterator[Block]:
+    """Give the values that are made of blocks of counts, one after the other."""
+    valued = _valued(store, preparation)
+    return (valued(block) for block in read_counts(store, refs))
 
 
 def put_counts(store: Store, key: StageKey, index: int, block: Block, genes: int) -> ObjectRef:
@@ -53,7 +53,7 @@ def gene_ranks(store: Store, order: GeneOrder) -> npt.NDArray[np.int32]:
 def stored_moments(store: Store, partitions: Sequence[Normalized], workers: int) -> Moments:
     """Sum up the moments of the partitions."""
     # Some MB of a partition, thousands of times: on S3 one after the other would take as long as a pass.
-    refs = [part.moments for part in partitions if part.moments]
+    refs = [part.moments for part in partitions]
     moments: Blocks[Moments] = Blocks(
         sources=refs,
         names=[store.locate(ref.path) for ref in refs],

@@ -18,7 +18,7 @@ from tasks.core.references.model import Model
 from tasks.core.storage.store import Outcome, StageKey, Store
 
 VERSION = 8
-# Reading and decoding is a quarter of a pass. This much holds some 30,000 cells.
+# Reading, unpacking and normalizing is most of a pass. This much holds some 30,000 cells.
 KEPT_BYTES = 2**28
 _ESTIMATORS: dict[str, type[KrylovSVD]] = {"svd": KrylovSVD, "pca": KrylovPCA}
 

@@ -16,5 +16,5 @@ def prepare_genes(
     inputs = {"cells": normalized.key, "genes": chosen.key, "scale_max": recipe.scale_max}
     key = StageKey(stage="preparation", version=VERSION, inputs=inputs)
     preparation = Preparation(order=order, chosen=chosen.order, statistics=chosen.table, scale_max=recipe.scale_max)
-    prepared = normalized.model_copy(update={"key": key.digest, "preparation": preparation})
-    return store.answer(key, Normalized, lambda: with_moments(store, key, prepared, chosen.order.genes))
+    genes = chosen.order.genes
+    return store.answer(key, Normalized, lambda: with_moments(store, key, normalized, genes, preparation))

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from tasks.core.base.errors import NumericsError
 from tasks.core.numerics.block import Block, IntArray, NumberArray, as_offsets, narrow
-from tasks.core.numerics.kernels import compiled
+from tasks.core.numerics.kernels import checked_offsets, compiled
 
 
 def build_counts(cells: Block, column_of_token: npt.NDArray[np.int32]) -> tuple[Block, int]:
@@ -20,7 +20,7 @@ def build_counts(cells: Block, column_of_token: npt.NDArray[np.int32]) -> tuple[
         (cell, gene) pairs had been given more than once; those are summed.
 
     Raises:
-        NumericsError: a token is that of no gene.
+        NumericsError: a token is that of no gene, or the rows do not fit the values.
     """
     columns = column_of_token[cells.genes]
     if columns.min(initial=0) < 0:
@@ -31,7 +31,7 @@ def build_counts(cells: Block, column_of_token: npt.NDArray[np.int32]) -> tuple[
     # With room for one more, which is written but never kept.
     kept, values = np.empty(len(columns) + 1, np.uint32), np.empty(len(columns) + 1, np.uint64)
     repeated = _gather(
-        cells.offsets.astype(np.int64), columns, cells.values, seen.view(np.uint8), seen, sums, rows, kept, values
+        checked_offsets(cells), columns, cells.values, seen.view(np.uint8), seen, sums, rows, kept, values
     )
     nonzeros = rows[-1]
     return Block(as_offsets(rows), narrow(kept[:nonzeros]), narrow(values[:nonzeros])), int(repeated)

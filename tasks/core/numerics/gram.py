@@ -34,7 +34,7 @@ class BlocksGram:
         return total_gl[self.expressed, : q_el.shape[1]]
 
     def _products(self, q_gl: Float32Array, shift_l: Float64Array) -> tuple[Float64Array, Float64Array]:
-        # It takes a second to import, and longer where nothing is compiled yet.
+        # It takes half a second to import, and longer where nothing is compiled yet.
         from tasks.core.numerics.kernels import in_slabs, project_back  # noqa: PLC0415
 
         slabs = in_slabs(q_gl)

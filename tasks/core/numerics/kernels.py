@@ -167,12 +167,24 @@ def look_up(counts: Block, table_nt: Float32Array) -> Float32Array:
     Raises:
         NumericsError: the rows of the block do not fit its values, or the table.
     """
-    offsets, _, _ = _in_range(counts, 2**32)
+    offsets = checked_offsets(counts)
     if len(table_nt) != counts.cells:
         raise NumericsError(f"has {counts.cells:,} cells, and the table {len(table_nt):,}")
     values = np.empty(len(counts.values), np.float32)
     _look_up(offsets, counts.values, table_nt, values)
     return values
+
+
+def checked_offsets(block: Block) -> IntArray:
+    """(cells + 1,) row pointers as compiled code takes them, which looks at no bounds.
+
+    Raises:
+        NumericsError: they do not fit the block's values.
+    """
+    offsets, genes, values = block.offsets.astype(np.int64), len(block.genes), len(block.values)
+    if genes != values or offsets[0] != 0 or offsets[-1] != genes or (np.diff(offsets) < 0).any():
+        raise NumericsError(f"has rows that do not fit its {values:,} values of {genes:,} genes")
+    return offsets
 
 
 def in_slabs(panel_gl: NumberArray) -> list[Float32Array]:
@@ -248,9 +260,7 @@ def _rows(block: Block, genes: int) -> tuple[IntArray, IntArray, Float32Array]:
 
 def _in_range(block: Block, genes: int) -> tuple[IntArray, IntArray, NumberArray]:
     """Give the arrays as compiled code takes them, which looks at no bounds."""
-    offsets, columns, values = block.offsets.astype(np.int64), block.genes, block.values
-    if len(columns) != len(values) or offsets[0] != 0 or offsets[-1] != len(columns) or (np.diff(offsets) < 0).any():
-        raise NumericsError(f"has rows that do not fit its {len(values):,} values of {len(columns):,} genes")
+    offsets, columns, values = checked_offsets(block), block.genes, block.values
     low, high = int(columns.min(initial=0)), int(columns.max(initial=0))
     if len(columns) and not 0 <= low <= high < genes:
         raise NumericsError(f"has values of genes {low:,} to {high:,}, of which there are {genes:,}")

@@ -27,7 +27,7 @@ from tasks.core.numerics.block import (
     narrow,
     offsets_of,
 )
-from tasks.core.numerics.kernels import compiled
+from tasks.core.numerics.kernels import checked_offsets, compiled
 from tasks.core.numerics.normalize import row_sums
 
 _MOST = 255
@@ -39,9 +39,9 @@ def pack(block: Block, genes: int) -> memoryview:
     """Encode counts of so many genes.
 
     Raises:
-        NumericsError: the genes of a cell do not ascend, or a count is below 1.
+        NumericsError: the genes of a cell do not ascend, a count is below 1, or the rows do not fit the values.
     """
-    offsets = block.offsets.astype(np.int64)
+    offsets = checked_offsets(block)
     entries, many = np.zeros(block.cells, np.int64), np.zeros(block.cells, np.int64)
     if not _measure(offsets, block.genes, block.values, entries, many):
         raise NumericsError("has cells whose genes do not ascend, or counts below 1")

@@ -261,9 +261,9 @@ class Normalized(InBlocks):
 
     Attributes:
         blocks: of the counts.
-        moments: object with those of the genes' values; None until they are taken.
+        moments: object with those of the genes' values.
         preparation: what is done to the values; None where they are left as they are.
     """
 
-    moments: ObjectRef | None = None
+    moments: ObjectRef
     preparation: Preparation | None = None

@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.core.base.errors import NumericsError
 from tasks.core.numerics.block import Block
 from tasks.core.numerics.counts import build_counts
 
@@ -28,6 +30,13 @@ def test_counts_are_those_of_a_plain_loop(cells: list[list[tuple[int, int]]]) ->
     assert repeated == sum(len(cell) - len({token for token, _ in cell}) for cell in cells)
     assert (block.values > 0).all()
     assert sp.csr_array(block.matrix(4)).has_canonical_format
+
+
+def test_tokens_that_are_of_no_gene_or_in_rows_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(NumericsError, match="tokens that are of no gene"):
+        build_counts(block_of([[(1, 5)]]), COLUMN_OF_TOKEN)
+    with pytest.raises(NumericsError, match="rows that do not fit its 1 values"):
+        build_counts(Block(np.array([0, 9]), np.array([3]), np.array([1], np.uint16)), COLUMN_OF_TOKEN)
 
 
 def test_sums_of_small_counts_do_not_overflow() -> None:

@@ -56,6 +56,11 @@ def test_what_is_no_row_of_counts_is_not_packed(genes: list[int], counts: list[i
         pack(Block(np.array([0, 2]), np.array(genes), np.array(counts)), 5)
 
 
+def test_rows_that_do_not_fit_their_values_are_not_packed() -> None:
+    with pytest.raises(NumericsError, match="rows that do not fit its 1 values"):
+        pack(Block(np.array([0, 9]), np.array([3]), np.array([1])), 5)
+
+
 def table_of(**columns: pa.Array) -> pa.Table:
     made = {
         "gaps": pa.array([[1, 2]], pa.list_(pa.uint8())),
